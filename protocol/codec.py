@@ -1,0 +1,110 @@
+"""Bytes to messages and back: msgpack, with limits on size and depth before anything is built of it.
+
+One frame is one message. A map is a message with its tag in `t`; an array is a heartbeat.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgpack
+from pydantic import TypeAdapter, ValidationError
+
+from protocol.errors import BadFrame
+from protocol.messages import AnyMessage, Heartbeat, Message
+
+MAX_FRAME: Final = 4 * 1024 * 1024
+MAX_DEPTH: Final = 16
+
+_adapter: Final[TypeAdapter[AnyMessage]] = TypeAdapter(AnyMessage)
+_HEARTBEAT_FIELDS: Final = len(Heartbeat._fields)
+
+
+def pack(value: Any) -> bytes:
+    """Plain msgpack of plain values."""
+    return bytes(msgpack.packb(value))
+
+
+def unpack(frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEPTH) -> Any:
+    """Plain values of a frame. Raises BadFrame when it is too large, too deep or not msgpack."""
+    if len(frame) > max_frame:
+        raise BadFrame(f"frame of {len(frame)} bytes; at most {max_frame}")
+    try:
+        _check_depth(frame, max_depth)
+        return msgpack.unpackb(frame, raw=False, strict_map_key=False)
+    except BadFrame:
+        raise
+    except Exception as error:  # msgpack raises ValueError, TypeError, UnicodeDecodeError and its own
+        raise BadFrame(f"not msgpack: {type(error).__name__}") from None
+
+
+def encode(message: Message) -> bytes:
+    """A message as one frame."""
+    return bytes(msgpack.packb(message.model_dump()))
+
+
+def decode(frame: bytes) -> AnyMessage:
+    """A frame as a message. Raises BadFrame."""
+    value = unpack(frame)
+    try:
+        return _adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadFrame(f"not a message: {where}: {first['msg']}") from None
+
+
+def encode_heartbeat(beat: Heartbeat) -> bytes:
+    """A heartbeat as one frame: a msgpack array."""
+    return bytes(msgpack.packb(beat))
+
+
+def is_heartbeat(frame: bytes) -> bool:
+    """Whether the frame is an array, which only heartbeats are."""
+    return bool(frame) and (frame[0] & 0xF0) == 0x90
+
+
+def decode_heartbeat(frame: bytes) -> Heartbeat:
+    """A heartbeat of a frame. Raises BadFrame. Later versions may append fields; those are ignored."""
+    if len(frame) > 128:
+        raise BadFrame("heartbeat of more than 128 bytes")
+    try:
+        values = msgpack.unpackb(frame)
+        beat = Heartbeat(*values[:_HEARTBEAT_FIELDS])
+    except Exception:
+        raise BadFrame("not a heartbeat") from None
+    for value in beat:
+        if not isinstance(value, int | float):
+            raise BadFrame("not a heartbeat")
+    return beat
+
+
+def _check_depth(frame: bytes, limit: int) -> None:
+    """Raise BadFrame when arrays and maps nest deeper than `limit`, without building any object.
+
+    `skip` walks the frame in C; reading headers level by level here follows only the first child, so the
+    walk below visits each container header once and skips scalars in C.
+    """
+    # Small frames cannot nest deeply enough to matter, and they are nearly all frames.
+    if len(frame) <= limit:
+        return
+    unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
+    unpacker.feed(frame)
+    left = [1]  # items still to read at each open level
+    position = 0
+    while left:
+        if left[-1] == 0:
+            left.pop()
+            continue
+        left[-1] -= 1
+        position = unpacker.tell()
+        head = frame[position] if position < len(frame) else -1
+        if 0x90 <= head <= 0x9F or head in (0xDC, 0xDD):
+            left.append(unpacker.read_array_header())
+        elif 0x80 <= head <= 0x8F or head in (0xDE, 0xDF):
+            left.append(2 * unpacker.read_map_header())
+        else:
+            unpacker.skip()
+            continue
+        if len(left) > limit + 1:
+            raise BadFrame(f"nested deeper than {limit}")
