@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SymbolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._#&/-]{1,32}$")]
 Wanted = Literal["running", "paused", "stopped"]
 RestartPolicy = Literal["permanent", "transient", "temporary"]

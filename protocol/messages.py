@@ -247,6 +247,7 @@ class Attach(Message):
     lookback: int
     magic: int
     read_only: bool = False  # an analysis on demand: no fence needed, no order allowed
+    order_ttl: float = 30.0  # seconds: this run's decisions older than that are refused
 
 
 class Attached(Message):

@@ -1,0 +1,67 @@
+"""Runs a bot's strategy on its window: counts, times and reports; an error in it never ends the bot."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from botproc.strategy import Signal, Strategy
+from botproc.window import Window
+from protocol.messages import Phase, SignalCode
+from protocol.progress import Progress
+
+log = logging.getLogger("stablehand.analyst")
+
+
+class Analyst:
+    """`report(action, text, data)` gets a history row for the first of a series of equal errors."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        progress: Progress,
+        cycle_timeout: float,
+        report: Callable[[str, str, dict[str, Any]], None],
+    ) -> None:
+        self._strategy = strategy
+        self._progress = progress
+        self._cycle_timeout = cycle_timeout
+        self._report = report
+        self._failing = ""  # the error of the last analysis
+        self.last: dict[str, Any] = {}  # the last analysis as `as_dict` has it
+
+    def look(self, window: Window) -> tuple[Signal, pd.DataFrame] | None:
+        """The signal of the last closed bar, and the bars it was made of; None when the strategy raised."""
+        self._progress.move(Phase.ANALYSE, self._cycle_timeout)
+        try:
+            bars = window.frame()
+            signal = self._strategy.decide(bars)
+        except Exception as error:
+            self._progress.errors += 1
+            self._progress.last_signal = SignalCode.ERROR
+            log.exception("the strategy failed on the bar of %d", window.last_time)
+            told = f"{type(error).__name__}: {error}"
+            if told != self._failing:
+                self._failing = told
+                self._report("ERROR", f"the strategy failed: {told}", {"bar_time": window.last_time})
+            return None
+        self._failing = ""
+        self._progress.last_signal = SignalCode[signal.action]
+        self.last = as_dict(signal, window.last_time)
+        return signal, bars
+
+
+def as_dict(signal: Signal, bar_time: int) -> dict[str, Any]:
+    """An analysis as plain values: `{signal, price, explanation, figures, bar_time, at}`."""
+    return {
+        "signal": signal.action,
+        "price": float(signal.price),
+        "explanation": signal.explanation,
+        "figures": {name: float(value) for name, value in signal.figures.items()},
+        "bar_time": bar_time,
+        "at": time.time(),
+    }

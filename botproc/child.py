@@ -1,0 +1,142 @@
+"""The first steps of a child: a session, descriptors, files and a lock of its own; then its work; then the end.
+
+A forked child comes here straight from the launcher's fork and never goes back; a spawned one from `__main__`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from botproc import logs
+from protocol.locks import FileLock, LockHeld
+from protocol.spec import EXIT_LOCK_HELD, RunSpec
+
+EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
+_ALL_DESCRIPTORS: Final = 1 << 20
+_RESET: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGQUIT") if hasattr(signal, name)
+)
+
+log = logging.getLogger("stablehand.child")
+
+
+def forked(spec: RunSpec, code_hash: str) -> NoReturn:
+    """Live the life of a forked child. All signals must be blocked; they are let through here."""
+    status = EXIT_SOFTWARE
+    try:
+        detach()
+        gc.enable()
+        _reseed()
+        _prefer_for_oom()
+        status = live(spec, code_hash)
+    except BaseException:  # nothing may climb back into the launcher's stack
+        _last_words()
+    finally:
+        with contextlib.suppress(BaseException):
+            logs.flush()
+        os._exit(status)
+
+
+def spawned(spec: RunSpec, code_hash: str) -> int:
+    """Live the life of a spawned child, which had a session from the start; its exit code."""
+    sys.path[:0] = [path for path in spec.python_path if path not in sys.path]
+    for name in _RESET:
+        signal.signal(name, signal.SIG_DFL)
+    status = EXIT_SOFTWARE
+    try:
+        _prefer_for_oom()
+        status = live(spec, code_hash)
+    except BaseException:
+        _last_words()
+    logs.flush()
+    return status
+
+
+def detach(*keep: int) -> None:
+    """Leave the launcher's session, close its descriptors (but `keep`) and forget its signal handlers."""
+    os.setsid()
+    for name in _RESET:
+        signal.signal(name, signal.SIG_DFL)
+    low = 3
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, _ALL_DESCRIPTORS)  # one system call where the kernel has close_range
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def live(spec: RunSpec, code_hash: str) -> int:
+    """Open the files, take the lock, do the work; the exit code. Raises only what opening the files raises."""
+    logs.take_output(logs.raw_path(spec.log_path), spec.log_max_bytes)
+    fixed: dict[str, Any] = {"pid": os.getpid()}
+    if spec.kind != "gateway":
+        fixed |= {"bot": spec.name, "epoch": spec.epoch}
+    logs.open_log(spec.log_path, spec.log_max_bytes, spec.log_backups, **fixed)
+    try:
+        with contextlib.ExitStack() as stack:
+            if spec.kind != "analysis":  # an analysis trades nothing, and runs beside the bot
+                lock = stack.enter_context(FileLock(Path(spec.lock_path)))
+                _close_in_own_children(lock)
+            return _work(spec, code_hash)
+    except LockHeld as error:
+        log.warning("%s; the older run must end first", error.message)
+        return EXIT_LOCK_HELD
+    except SystemExit as error:  # user code that calls sys.exit
+        log.error("ended by sys.exit(%r)", error.code)
+        return error.code if isinstance(error.code, int) else EXIT_SOFTWARE
+    except BaseException:
+        log.exception("ended by an unexpected error")
+        return EXIT_SOFTWARE
+
+
+def _work(spec: RunSpec, code_hash: str) -> int:
+    # Imported here: the launcher has them all in memory, and a spawned bot needs no gateway.
+    if spec.kind == "gateway":
+        from broker.gateway import main
+
+        return main(spec)
+    from botproc import runner
+
+    return runner.run_analysis(spec, code_hash) if spec.kind == "analysis" else runner.run_bot(spec, code_hash)
+
+
+def _close_in_own_children(lock: FileLock) -> None:
+    # A process that the bot's own code forks would otherwise hold the lock after the bot has ended.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lock.release)
+
+
+def _reseed() -> None:
+    """Random numbers of its own. Python's `random` reseeds itself after a fork; numpy's global one does not."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _prefer_for_oom() -> None:
+    """When memory ends, the kernel should take a bot, which is restarted, before the supervisor. Best effort."""
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"500")
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _last_words() -> None:
+    """Where even opening the log failed: say it on stderr, which is the launcher's or already the raw file."""
+    import traceback
+
+    with contextlib.suppress(BaseException):
+        os.write(2, traceback.format_exc().encode(errors="replace"))

@@ -1,0 +1,318 @@
+"""The launcher: a small process with everything imported, from which bots and gateways are forked.
+
+    python -m botproc.launcher --socket PATH --generation G [--path DIR]... [--module M]... [--log FILE]
+
+It has one thread and no ZeroMQ context (both checked before every fork), speaks msgpack over a unix
+seqpacket socket, outlives the supervisor, and reaps a child only when its end has been acknowledged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import gc
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from botproc import child, logs, preload
+from botproc.children import Child
+from botproc.helper import Helper
+from botproc.service import Service
+from protocol.process import start_ticks
+from protocol.spec import RunSpec
+
+_LONGEST_FRAME: Final = 1 << 20
+_LONGEST_QUEUE: Final = 10_000  # frames that a slow reader may leave lying before its connection is closed
+_AT_ONCE: Final = 8  # requests of one connection before the others, and ended children, have their turn
+
+log = logging.getLogger("stablehand.launcher")
+
+
+class Connection:
+    """One supervisor, and the frames that wait for it."""
+
+    __slots__ = ("frames", "socket")
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self.socket = accepted
+        self.frames: deque[bytes] = deque()
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_FRAME)
+
+
+class Launcher:
+    """One launcher on one socket. `orphan_after`: seconds that it stays without a child and a supervisor."""
+
+    def __init__(self, path: Path, generation: str, loaded: preload.Preload, orphan_after: float) -> None:
+        self._path = path
+        self._orphan_after = orphan_after
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._connections: dict[int, Connection] = {}  # oldest first; the newest gets the notices
+        self._buffer = bytearray(_LONGEST_FRAME)
+        self._helper = Helper(self._fork, self._watch, self._unwatch)
+        self._service = Service(generation, loaded, self._start, self._helper.ask)
+        self._children = self._service.children
+        self._alone_since: float | None = time.monotonic()
+        self._listener = _listen(path)
+        self._inode = path.stat().st_ino
+        self._watch(self._listener.fileno(), self._accept)
+
+    def run(self) -> None:
+        """Serve until nobody needs it any more."""
+        try:
+            while not self._unneeded():
+                for fd, events in self._epoll.poll(self._timeout()):
+                    handler = self._handlers.get(fd)
+                    if handler is None:
+                        continue  # closed by an earlier event of this round
+                    if events & select.EPOLLOUT and fd in self._connections:
+                        self._flush(self._connections[fd])
+                    if events & ~select.EPOLLOUT:
+                        handler()
+                self._helper.expire()
+        finally:
+            self._leave()
+
+    # --- connections -------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError as error:  # the peer is gone already, or there is no descriptor left: it will try again
+            log.warning("a connection could not be accepted: %s", error)
+            return
+        connection = Connection(accepted)
+        fd = accepted.fileno()
+        self._connections[fd] = connection
+        self._alone_since = None
+        self._watch(fd, lambda: self._read(connection, _AT_ONCE))
+        for notice in self._children.unacknowledged():
+            self._send(connection, notice)
+
+    def _read(self, connection: Connection, at_most: int) -> None:
+        for _ in range(at_most):
+            try:
+                size = connection.socket.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            if size == 0:
+                self._close(connection)
+                return
+            try:
+                request = msgpack.unpackb(memoryview(self._buffer)[:size], raw=False)
+            except Exception as error:  # msgpack raises a dozen kinds
+                log.warning("a frame of %d bytes was dropped: %s", size, type(error).__name__)
+                continue
+            if isinstance(request, dict) and request.get("op") == "list":
+                self._finish_others(connection)
+            self._service.handle(request, lambda values: self._send(connection, values))
+
+    def _finish_others(self, asking: Connection) -> None:
+        """Before a `list` is answered: do what an earlier supervisor asked for, so that no run appears later."""
+        for other in list(self._connections.values()):
+            if other is not asking:
+                self._read(other, _LONGEST_QUEUE)
+
+    def _send(self, connection: Connection, values: dict[str, Any]) -> None:
+        if connection.socket.fileno() < 0:
+            return  # it left before the answer came
+        connection.frames.append(msgpack.packb(values))
+        if len(connection.frames) > _LONGEST_QUEUE:
+            log.warning("a supervisor that does not read is disconnected")
+            self._close(connection)
+        elif len(connection.frames) == 1:
+            self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        fd = connection.socket.fileno()
+        try:
+            while connection.frames:
+                connection.socket.send(connection.frames[0])
+                connection.frames.popleft()
+            self._epoll.modify(fd, select.EPOLLIN)
+        except BlockingIOError:
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                log.error("an answer of %d bytes is too large to send", len(connection.frames.popleft()))
+                self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+                return
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        fd = connection.socket.fileno()
+        if fd < 0:
+            return
+        was_newest = bool(self._connections) and next(reversed(self._connections)) == fd
+        del self._connections[fd]
+        self._unwatch(fd)
+        connection.socket.close()
+        if not self._connections:
+            self._alone_since = time.monotonic()
+        elif was_newest:
+            heir = next(reversed(self._connections.values()))
+            for notice in self._children.unacknowledged():
+                self._send(heir, notice)
+
+    # --- children ----------------------------------------------------------------------------------
+
+    def _start(self, spec: RunSpec) -> Child:
+        """Fork a child. Raises OSError, and RuntimeError when a fork would not be safe."""
+        slot = os.open(os.devnull, os.O_RDONLY)  # its pidfd will need one: ask before there is a child
+        try:
+            pid = self._fork()
+        except BaseException:
+            os.close(slot)
+            raise
+        if pid == 0:
+            child.forked(spec, self._service.preload.code_hash)
+        os.close(slot)
+        try:
+            watch = os.pidfd_open(pid)
+            ticks = start_ticks(pid) or 0
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        new = self._children.add(spec, pid, ticks, self._service.preload.code_hash)
+        new.watch = watch
+        self._watch(watch, lambda: self._ended(new))
+        return new
+
+    def _fork(self) -> int:
+        if preload.threads() != 1:
+            raise RuntimeError("the launcher has more than one thread: a fork would not be safe")
+        # A signal between the fork and the child's first steps must not run the launcher's handlers there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+
+    def _ended(self, ended: Child) -> None:
+        notice = self._children.look(ended)
+        if notice is None:
+            return
+        self._unwatch(ended.watch)
+        os.close(ended.watch)
+        ended.watch = -1
+        if self._connections:
+            self._send(next(reversed(self._connections.values())), notice)
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _timeout(self) -> float:
+        due = self._helper.due()
+        if self._alone_since is not None and not self._children.living():
+            due = min(due, self._alone_since + self._orphan_after)
+        return -1 if due == float("inf") else max(0.001, due - time.monotonic() + 0.001)
+
+    def _unneeded(self) -> bool:
+        if self._service.retired and not len(self._children):
+            return True
+        if self._alone_since is None or self._children.living():
+            return False
+        return time.monotonic() - self._alone_since >= self._orphan_after
+
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:  # a successor may have the path by now
+                self._path.unlink()
+
+
+def _listen(path: Path) -> socket.socket:
+    """The listening socket (0600). Raises OSError where another launcher listens, or the path cannot be used."""
+    if path.exists():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()  # left by one that was killed
+            else:
+                raise OSError(errno.EADDRINUSE, f"another launcher listens on {path}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(16)
+    listener.setblocking(False)
+    return listener
+
+
+def _stand_alone() -> None:
+    """A session of its own, deaf to the terminal, and as many descriptors as the system allows."""
+    if os.getsid(0) != os.getpid():
+        with contextlib.suppress(PermissionError):  # the leader of a group cannot; its starter chose so
+            os.setsid()
+    for name in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m botproc.launcher", description="Forks bots and gateways.")
+    parser.add_argument("--socket", type=Path, required=True, help="path of the unix socket to listen on")
+    parser.add_argument("--generation", required=True, help="name of this launcher, told in `list`")
+    parser.add_argument("--path", action="append", default=[], help="folder of the user's modules")
+    parser.add_argument("--module", action="append", default=[], help="user module to import before forking")
+    parser.add_argument("--log", type=Path, help="log file (JSON lines)")
+    parser.add_argument("--orphan-after", type=float, default=60.0, help="seconds to stay when nobody needs it")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process. 1: the socket is taken or cannot be made, or a module left a thread behind."""
+    options = _arguments(arguments)
+    _stand_alone()
+    logs.for_daemon(options.log, generation=options.generation, pid=os.getpid())
+    loaded = preload.Preload(options.module, options.path)
+    loaded.load()
+    if preload.threads() != 1:
+        log.error("%d threads after the preload; bots could not be forked safely", preload.threads())
+        return 1
+    try:
+        launcher = Launcher(options.socket, options.generation, loaded, options.orphan_after)
+    except OSError as error:
+        log.error("the launcher cannot listen: %s", error)
+        return 1
+    log.info("ready: %s, %d modules, code %s", options.generation, len(sys.modules), loaded.code_hash)
+    preload.freeze()
+    launcher.run()
+    log.info("nobody needs this launcher any more")
+    gc.unfreeze()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

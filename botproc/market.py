@@ -1,0 +1,73 @@
+"""A bot's market side: attached to its gateway, with the last closed bars in its window."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import zmq
+
+from botproc.window import Window
+from broker.client import Follower, GatewayClient, MarketFeed
+from protocol.botconfig import BotConfig
+from protocol.link import BusLink
+from protocol.messages import Attached, Bar
+from protocol.spec import RunSpec
+from protocol.wake import WakeFd
+
+
+class Market:
+    """The orders socket (main thread), the feed (the link's thread), and the window between them."""
+
+    def __init__(
+        self, context: zmq.Context[Any], spec: RunSpec, config: BotConfig, size: int, wake: WakeFd, link: BusLink
+    ) -> None:
+        self._config = config
+        self._wake = wake
+        self._arrived: deque[Bar] = deque()
+        self.window = Window(size)
+        self._feed = MarketFeed(context, spec, config.market, config.timeframe)
+        link.watch(self._feed.socket, self._receive)
+        self.client = GatewayClient(context, spec, wake)
+        self._follower: Follower | None = None
+        self.lockstep = False
+        self.lost = True  # whether it must attach (again) before anything else
+
+    def attach(self, *, timeout: float) -> Attached:
+        """Attach (again): the history replaces the window. Raises as GatewayClient.attach does."""
+        attached = self.client.attach(
+            self._config.market, self._config.timeframe, self.window.size, timeout=timeout
+        )
+        self._follower = Follower(attached)
+        self.window.fill(attached.bars)
+        self.lockstep = attached.lockstep
+        self.lost = False
+        return attached
+
+    def take(self) -> Bar | None:
+        """The next closed bar, put into the window; None when there is none, or when `lost` became true."""
+        while self._follower is not None and not self.lost:
+            try:
+                bar = self._arrived.popleft()
+            except IndexError:
+                return None
+            verdict = self._follower.judge(bar)
+            if verdict == "next":
+                self.window.append(bar.row)
+                return bar
+            # A bar of a gateway that is gone may still lie here after the attach to its successor: it is told
+            # apart only by attaching, which is cheap and happens once.
+            self.lost = verdict == "gap"
+        return None
+
+    def answered(self, bar: Bar) -> None:
+        """Lockstep: nothing more comes of this bar. Raises GatewayDown."""
+        if self.lockstep:
+            self.client.bar_done(bar.seq, self.window.last_time)
+
+    def _receive(self) -> None:
+        """On the link's thread: hand over what has arrived."""
+        bars = self._feed.read()
+        if bars:
+            self._arrived.extend(bars)
+            self._wake.set()

@@ -1,0 +1,326 @@
+"""The main loop of a bot: attach, warm up, and then a cycle for each closed bar, until it is told to stop.
+
+Commands and bars arrive on the link's thread, which hands them over and wakes this loop. Everything that
+decides or trades happens here, on the process's main thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import time
+from collections import deque
+from typing import Any, Final
+
+import zmq
+
+from botproc.analyst import Analyst
+from botproc.livedesk import LiveDesk
+from botproc.loader import build
+from botproc.market import Market
+from botproc.ondemand import run_analysis
+from botproc.orphan import Orphan
+from botproc.stops import HISTORY
+from botproc.strategy import Strategy
+from botproc.trader import Trader
+from broker.client import AttachDenied, GatewayDown, Woken
+from broker.market import bar_end
+from protocol.botconfig import BotConfig
+from protocol.errors import InvalidInput
+from protocol.link import BusLink
+from protocol.messages import Attached, Bar, Bye, Command, CommandDone, Message, Phase, Ready, Unwelcome, Waiting
+from protocol.progress import Progress
+from protocol.spec import EXIT_OK, EXIT_STRATEGY, EXIT_UNWELCOME, RunSpec
+from protocol.wake import WakeFd
+
+__all__ = ["BotRun", "run_analysis", "run_bot"]
+
+_ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
+_ATTACH_LIMIT: Final = 15.0
+_FLUSH: Final = 0.5
+
+log = logging.getLogger("stablehand.runner")
+
+
+def run_bot(spec: RunSpec, code_hash: str = "") -> int:
+    """Live one run of a bot; its exit code. Call it in a process of its own, after the fork."""
+    assert spec.bot is not None
+    return BotRun(spec, spec.bot, code_hash).run()
+
+
+class _End(Exception):
+    """The run ends: with this exit code, for this reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class BotRun:
+    """One run."""
+
+    def __init__(self, spec: RunSpec, config: BotConfig, code_hash: str) -> None:
+        self._spec = spec
+        self._config = config
+        self._wake = WakeFd()
+        self._progress = Progress()
+        self._inbox: deque[Message] = deque()
+        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
+        self._ready = False
+        self._paused = False
+        self._pace = 1.0
+        self._told_waiting = ""
+        self._decided = -1  # bar time of the last decision of this run
+        self._stop_reason = ""
+        self._current: Bar | None = None  # published, and not yet answered
+        self._next_check = 0.0
+        self._link = BusLink(
+            self._context,
+            spec,
+            self._progress,
+            self._receive,
+            lambda: {"ready": self._ready, "paused": self._paused, "code_hash": code_hash},
+        )
+        self._orphan = Orphan(config.on_orphan, spec.orphan_after)
+
+    def run(self) -> int:
+        """Until the end; the exit code."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        if hasattr(signal, "SIGBREAK"):
+            signal.signal(signal.SIGBREAK, self._on_term)  # Windows: what the spawner sends for a graceful stop
+        self._progress.move(Phase.BOOT, self._config.cycle_timeout_seconds)
+        self._link.start()
+        try:
+            strategy = self._build()
+            self._market = Market(
+                self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake, self._link
+            )
+            self._analyst = Analyst(strategy, self._progress, self._config.cycle_timeout_seconds, self._report)
+            self._start(strategy)
+            while True:
+                self._turn()
+        except _End as end:
+            return self._leave(end)
+
+    # --- from the start to Ready -------------------------------------------------------------------
+
+    def _build(self) -> Strategy:
+        try:
+            return build(self._config.strategy, self._config.params)
+        except InvalidInput as error:
+            log.error("%s", error.line(), exc_info=error.__cause__)
+            self._report("ERROR", error.line(), {})
+            raise _End(EXIT_STRATEGY, error.line()) from None
+
+    def _start(self, strategy: Strategy) -> None:
+        attached = self._attach()
+        self._desk = LiveDesk(self._market.client, attached, self._spec.magic, self._progress)
+        self._trader = Trader(self._config, self._desk, self._report)
+        while len(self._market.window) < strategy.lookback:
+            if self._follow():
+                continue
+            self._progress.move(Phase.WARMUP, self._idle_limit())
+            self._waiting("warmup", f"{len(self._market.window)} of {strategy.lookback} bars")
+            self._wait(self._interval())
+        position = attached.position
+        self._progress.volume = _signed(position)
+        self._report("START", f"{self._config.strategy} on {attached.symbol} {self._config.timeframe}", {})
+        self._ready = True
+        self._link.send(Ready(token=self._spec.token, position=position))
+        self._next_check = time.monotonic() + self._interval()
+        if self._current is None and not self._just_closed(attached):
+            self._decided = self._market.window.last_time
+
+    def _attach(self) -> Attached:
+        """Attach until it is done; commands are obeyed between the attempts."""
+        while True:
+            self._progress.move(Phase.ATTACH, _ATTACH_LIMIT)
+            try:
+                attached = self._market.attach(timeout=_ATTACH_TIMEOUT)
+            except Woken:
+                self._obey()
+            except GatewayDown as error:
+                self._waiting("dependency", error.line())
+                # A refusal for now comes back at once: a little patience, which a command cuts short.
+                self._wait(0.05)
+            except AttachDenied as error:
+                self._report("ERROR", f"the gateway refuses this bot: {error.line()}", {})
+                raise _End(EXIT_STRATEGY, f"the gateway refuses this bot: {error.line()}") from None
+            else:
+                self._told_waiting = ""
+                return attached
+
+    def _just_closed(self, attached: Attached) -> bool:
+        """Whether the last bar of the history closed so recently that it may still be decided on.
+
+        A run that follows a crash decides on the bar that its predecessor may have missed; the gateway
+        refuses a second entry for one bar. In lockstep decisions belong to published bars only.
+        """
+        if attached.lockstep or not len(self._market.window):
+            return False
+        age = attached.time - bar_end(self._market.window.last_time, self._config.timeframe)
+        return age <= self._config.order_ttl_seconds
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Decide on a new bar, or look at the position when the interval has passed; then wait."""
+        bar_time = self._market.window.last_time
+        if bar_time > self._decided and not self._paused:
+            self._decided = bar_time
+            self._cycle(decide=True)
+        elif time.monotonic() >= self._next_check:
+            self._cycle(decide=False)
+        if self._desk.down:
+            self._market.lost = True
+        if not self._follow():
+            phase = Phase.PAUSED if self._paused else Phase.IDLE
+            self._progress.move(phase, self._idle_limit())
+            self._wait(max(0.0, self._next_check - time.monotonic()))
+
+    def _follow(self) -> bool:
+        """Take the next bar, attaching again where one is missing; whether there was something new.
+
+        The bar is answered (lockstep) only when its decision is done: at the next call. Without lockstep only
+        the newest of several is decided on: the gateway would refuse orders of the others.
+        """
+        self._answer_bar()
+        if self._market.lost:
+            self._attach_again()
+            return True
+        while (bar := self._market.take()) is not None:
+            self._current = bar
+            if self._market.lockstep:
+                break
+        if self._current is not None and self._paused:
+            self._decided = self._market.window.last_time  # a bar of the pause is not decided on afterwards
+        return self._current is not None or self._market.lost
+
+    def _attach_again(self) -> None:
+        log.warning("the gateway was lost, or bars of it: attaching again")
+        attached = self._attach()
+        if not self._ready:
+            return
+        self._desk.take(attached)
+        self._link.send(Ready(token=self._spec.token, position=attached.position, detail="attached again"))
+        if not self._just_closed(attached):
+            self._decided = max(self._decided, self._market.window.last_time)
+
+    def _answer_bar(self) -> None:
+        bar, self._current = self._current, None
+        if bar is None:
+            return
+        try:
+            self._market.answered(bar)
+        except GatewayDown:
+            self._market.lost = True
+
+    def _cycle(self, *, decide: bool) -> None:
+        self._next_check = time.monotonic() + self._interval()
+        found = self._analyst.look(self._market.window) if decide else None
+        self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
+        if found is not None:
+            self._trader.on_bar(*found, self._market.window.last_time)
+        else:
+            self._trader.watch()
+        self._progress.volume = self._trader.volume
+        self._progress.cycles += 1
+
+    def _wait(self, seconds: float) -> None:
+        """Until woken, or for so long; then obey what came."""
+        orphaned = self._link.orphaned_for() > 0.0
+        select.select([self._wake.fileno()], [], [], min(seconds, 1.0) if orphaned else seconds)
+        self._obey()
+
+    def _obey(self) -> None:
+        self._wake.clear()
+        while self._inbox:
+            message = self._inbox.popleft()
+            if isinstance(message, Command):
+                self._command(message)
+            elif isinstance(message, Unwelcome):
+                raise _End(EXIT_UNWELCOME, f"the supervisor refused this run: {message.reason}")
+        if self._stop_reason:
+            raise _End(EXIT_OK, self._stop_reason)
+        self._mind_orphanhood()
+
+    # --- commands ----------------------------------------------------------------------------------
+
+    def _command(self, command: Command) -> None:
+        ok, result, error = True, {}, ""
+        if command.verb == "stop":
+            self._stop_reason = self._stop_reason or "stopped by command"
+        elif command.verb in ("pause", "resume"):
+            self._paused = command.verb == "pause"
+            if self._ready:
+                self._progress.move(Phase.PAUSED if self._paused else Phase.IDLE, self._idle_limit())
+        elif command.verb == "pace":
+            self._pace = max(1.0, float(command.args.get("factor", 1.0)))
+            self._next_check = time.monotonic() + self._interval()
+        elif not self._ready:
+            ok, error = False, "the bot has not enough bars yet"
+        elif self._analyst.look(self._market.window) is None:
+            ok, error = False, "the strategy failed; see the bot's log"
+        else:
+            result = self._analyst.last
+        self._link.send(CommandDone(id=command.id, ok=ok, result=result, error=error))
+
+    def _mind_orphanhood(self) -> None:
+        step = self._orphan.step(self._link.orphaned_for())
+        if step == "":
+            return
+        self._report("WARNING", f"without a supervisor: {step}", {})
+        if self._ready:
+            self._trader.entries = step == "back" or self._config.on_orphan == "continue"
+            if step == "close":
+                self._trader.flatten("without a supervisor", self._market.window.last_time)
+        if step == "close":
+            raise _End(EXIT_OK, "without a supervisor: closed and ended")
+
+    # --- small things ------------------------------------------------------------------------------
+
+    def _receive(self, message: Message) -> None:
+        """On the link's thread."""
+        self._inbox.append(message)
+        self._wake.set()
+
+    def _on_term(self, *_: Any) -> None:
+        self._stop_reason = "SIGTERM"
+        self._wake.set()
+
+    def _report(self, action: str, text: str, data: dict[str, Any]) -> None:
+        log.info("%s: %s", action, text, extra={"data": data} if data else None)
+        self._link.history(action, text, **data)
+
+    def _waiting(self, reason: Any, detail: str) -> None:
+        if detail != self._told_waiting:
+            self._told_waiting = detail
+            self._link.send(Waiting(token=self._spec.token, reason=reason, detail=detail))
+
+    def _interval(self) -> float:
+        return self._config.check_interval_seconds * self._pace
+
+    def _idle_limit(self) -> float:
+        return self._interval() + self._config.cycle_timeout_seconds
+
+    def _leave(self, end: _End) -> int:
+        """Say goodbye, in order: history, gateway, supervisor."""
+        self._progress.move(Phase.STOPPING, self._config.stop_timeout_seconds)
+        self._report("STOP", end.reason, {})
+        market = getattr(self, "_market", None)
+        if market is not None:
+            market.client.detach()
+            market.client.close()
+        self._link.send(Bye(token=self._spec.token, reason=end.reason))
+        self._link.stop(_FLUSH)
+        self._context.destroy()
+        return end.code
+
+
+def _signed(position: dict[str, Any] | None) -> float:
+    """A TradePosition's volume, + long (type 0), - short."""
+    if position is None:
+        return 0.0
+    return float(position["volume"]) * (1 if position["type"] == 0 else -1)

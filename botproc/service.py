@@ -1,0 +1,136 @@
+"""The requests that a launcher and its twin, the spawner, understand: one method each.
+
+The language stands in `protocol/spec.py`. A request that is wrong or fails is answered, never raised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from botproc.children import Child, Children, describe, number_of
+from botproc.preload import Preload
+from protocol.spec import RunSpec
+
+Reply = Callable[[dict[str, Any]], None]
+
+#: Runs in one frame of a `list`. Where there are more, the reply has `next`: ask again with `after=next`.
+LIST_PART: Final = 500
+
+log = logging.getLogger("stablehand.launcher")
+
+
+class Service:
+    """Answers requests. `start` makes the process of a run (OSError when the system refuses), `ask` answers
+    `catalogue` and `validate`, which run user code, and `forget` is told of each child that was reaped."""
+
+    def __init__(
+        self,
+        generation: str,
+        preload: Preload,
+        start: Callable[[RunSpec], Child],
+        ask: Callable[[dict[str, Any], Reply], None],
+    ) -> None:
+        self.generation = generation
+        self.preload = preload
+        self.children = Children()
+        self.retired = False
+        self._start = start
+        self._ask = ask
+
+    def handle(self, request: Any, reply: Reply) -> None:
+        """Do one request; `reply` is called with each answer, now or (catalogue, validate) soon."""
+        if not isinstance(request, dict):
+            return  # not even an id to answer to
+        number = request.get("id")
+
+        def answer(values: dict[str, Any]) -> None:
+            reply({"id": number, **values})
+
+        action = getattr(self, f"_do_{request.get('op')}", None)
+        if action is None:
+            answer({"ok": False, "error": f"unknown request {request.get('op')!r}"})
+            return
+        try:
+            action(request, answer)
+        except (KeyError, TypeError, ValueError) as error:
+            answer({"ok": False, "error": f"bad request: {type(error).__name__}: {error}"})
+
+    def _do_launch(self, request: dict[str, Any], reply: Reply) -> None:
+        try:
+            spec = RunSpec.model_validate(request["spec"])
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reply({"ok": False, "cause": "launch", "error": f"bad specification: {where}: {first['msg']}"})
+            return
+        known = self.children.get(spec.token)
+        if known is not None:  # asked twice for one run: there is one process
+            reply(known.launched())
+            return
+        if self.retired:
+            reply({"ok": False, "cause": "launch", "error": "this launcher is retired"})
+            return
+        try:
+            child = self._start(spec)
+        except OSError as error:
+            log.warning("launch of %s failed: %s", spec.name, describe(error))
+            reply({"ok": False, "cause": "launch", "error": describe(error)})
+            return
+        except RuntimeError as error:
+            log.error("launch of %s refused: %s", spec.name, error)
+            reply({"ok": False, "cause": "launch", "error": str(error)})
+            return
+        reply(child.launched())
+
+    def _do_signal(self, request: dict[str, Any], reply: Reply) -> None:
+        number = number_of(request["signal"])
+        reply(self.children.send(str(request["token"]), number, bool(request.get("group", False))))
+
+    def _do_ack(self, request: dict[str, Any], reply: Reply) -> None:
+        self.children.acknowledge(str(request["token"]))
+
+    def _do_list(self, request: dict[str, Any], reply: Reply) -> None:
+        rows = [child.row() for child in self.children]
+        after = str(request.get("after") or "")
+        if after:  # the child named may be gone by now; then the list begins anew, and nothing is missed
+            at = next((i + 1 for i, row in enumerate(rows) if row["token"] == after), 0)
+            rows = rows[at:]
+        answer: dict[str, Any] = {"ok": True, "generation": self.generation, "runs": rows[:LIST_PART]}
+        if len(rows) > LIST_PART:
+            answer["next"] = rows[LIST_PART - 1]["token"]
+        reply({**answer, "broken": self.preload.broken})
+
+    def _do_hello(self, request: dict[str, Any], reply: Reply) -> None:
+        reply({"ok": True, "generation": self.generation})
+
+    def _do_stale(self, request: dict[str, Any], reply: Reply) -> None:
+        reply({"ok": True, "stale": self.preload.stale()})
+
+    def _do_retire(self, request: dict[str, Any], reply: Reply) -> None:
+        self.retired = True
+        reply({"ok": True})
+
+    def _do_catalogue(self, request: dict[str, Any], reply: Reply) -> None:
+        self._ask({"op": "catalogue", "names": list(request.get("names", ()))}, reply)
+
+    def _do_validate(self, request: dict[str, Any], reply: Reply) -> None:
+        question = {"strategy": str(request["strategy"]), "params": dict(request.get("params", {}))}
+        self._ask({"op": "validate", **question}, reply)
+
+
+def answer_about_strategies(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to `catalogue` or `validate`. It imports and runs user code: never call it in the launcher."""
+    from botproc import catalogue
+
+    try:
+        if request["op"] == "catalogue":
+            return {"ok": True, **catalogue.describe(request["names"])}
+        return catalogue.validate(request["strategy"], request["params"])
+    except Exception as error:
+        log.exception("a question about strategies failed")
+        message = f"{type(error).__name__}: {error}"
+        return {"ok": False, "error": message, "errors": [{"param": "strategy", "message": message}]}

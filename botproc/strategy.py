@@ -1,0 +1,167 @@
+"""The author's API: what a strategy is, and what it answers.
+
+A strategy is a class with typed parameters and one method, `analyze`. It sees closed bars only, oldest
+first, and answers BUY, SELL or HOLD for the last of them. It holds no state between bars: the same bars
+give the same answer, so that a bot which was restarted decides as one which was not.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Action = Literal["BUY", "SELL", "HOLD"]
+
+#: Columns of `bars`, in MetaTrader's order. The index `time` is each bar's opening, on the server's clock.
+COLUMNS: Final = ("open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+
+
+class StrategyParams(BaseModel):
+    """Parameters of a strategy: frozen; unknown names, infinities and yes/no in place of a number are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans_as_numbers(cls, values: Any) -> Any:
+        # Otherwise `fast = true` would quietly become 1.
+        if isinstance(values, dict):
+            for name, value in values.items():
+                known = cls.model_fields.get(name)
+                if isinstance(value, bool) and known is not None and known.annotation in (int, float):
+                    raise ValueError(f"{name} must be a number, not {str(value).lower()}")
+        return values
+
+
+def param(
+    default: Any,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    step: float | None = None,
+    label: str = "",
+    help: str = "",
+) -> Any:
+    """One parameter: its default, its bounds (inclusive), and what a form shows of it.
+
+    `step` is the distance between two values that a form or an optimiser offers; it is not enforced.
+    """
+    extra: dict[str, Any] = {"label": label}
+    if step is not None:
+        extra["step"] = step
+    return Field(default, ge=ge, le=le, description=help or None, json_schema_extra=extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a strategy says of the last closed bar."""
+
+    action: Action
+    price: float
+    """Close of that bar."""
+    explanation: str
+    """One sentence that a trader understands, with its figures."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """The strategy's own figures, by name."""
+
+
+class Strategy(ABC):
+    """Base of all strategies. A subclass says its `id`, `title` and `Params`, its `lookback` and its `analyze`.
+
+    The first paragraph of the class's docstring is shown as its rule.
+    """
+
+    id: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    Params: ClassVar[type[StrategyParams]] = StrategyParams
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "id" not in cls.__dict__:
+            cls.id = f"{cls.__module__}:{cls.__qualname__}"
+        if "title" not in cls.__dict__:
+            cls.title = cls.__name__
+
+    def __init__(self, params: StrategyParams) -> None:
+        self.params = params
+
+    @property
+    @abstractmethod
+    def lookback(self) -> int:
+        """How many closed bars `analyze` needs; it may not depend on any bar before them."""
+
+    @abstractmethod
+    def analyze(self, bars: pd.DataFrame) -> Signal:
+        """The signal of the last row of `bars`: closed bars, oldest first, at least `lookback` of them.
+
+        Columns as in `COLUMNS`, prices as float64; the index is `time`, datetimes in UTC. Do not change `bars`.
+        """
+
+    def decide(self, bars: pd.DataFrame) -> Signal:
+        """`analyze` of exactly the last `lookback` bars: what bots, backtests and `analysis` call.
+
+        Cutting here makes the answer the same however much history is at hand. Raises ValueError when there
+        are fewer bars than `lookback`, TypeError when the strategy answers something else than a Signal.
+        """
+        needed = self._enough(bars)
+        signal = self.analyze(bars if len(bars) == needed else bars.iloc[-needed:])
+        if not isinstance(signal, Signal) or signal.action not in ("BUY", "SELL", "HOLD"):
+            raise TypeError(f"{self.id} answered {signal!r}; a Signal with BUY, SELL or HOLD is wanted")
+        return signal
+
+    def last(self, bars: pd.DataFrame, column: str) -> NDArray[np.float64]:
+        """The last `lookback` values of a column as a float64 array, as TA-Lib wants it. Raises ValueError."""
+        return bars[column].to_numpy(dtype=np.float64)[-self._enough(bars) :]
+
+    def _enough(self, bars: pd.DataFrame) -> int:
+        needed = self.lookback
+        if len(bars) < needed:
+            raise ValueError(f"{self.id} needs {needed} closed bars; there are {len(bars)}")
+        return needed
+
+
+def wilder_bars(period: int) -> int:
+    """Bars after which Wilder's smoothing (RSI, ATR, ADX) has forgotten what was before them.
+
+    The weight of its seed falls by (1 - 1/period) a bar; this is where it is below 1e-6, some 14 x period
+    bars, and the `period` bars that make the seed itself.
+    """
+    return period + math.ceil(math.log(1e-6) / math.log1p(-1.0 / period)) if period > 1 else 2
+
+
+def side_of(value: float, line: float) -> int:
+    """1 above the line, -1 below it, 0 on it.
+
+    Moving averages are running sums: in a market that stands still they differ by rounding alone. What is
+    nearer than a billionth is on the line, far less than a price can move.
+    """
+    distance = value - line
+    if abs(distance) <= 1e-9 * max(abs(value), abs(line)):
+        return 0
+    return 1 if distance > 0 else -1
+
+
+def crossing(value_before: float, line_before: float, value: float, line: float) -> int:
+    """1 when `value` crossed above `line` on the last bar, -1 when below, 0 otherwise (or where one is NaN)."""
+    if math.isnan(value_before + line_before + value + line):
+        return 0
+    before, now = side_of(value_before, line_before), side_of(value, line)
+    if now > 0 and before <= 0:
+        return 1
+    if now < 0 and before >= 0:
+        return -1
+    return 0
+
+
+def figure(value: float) -> str:
+    """A price or an indicator in an explanation: seven significant digits, no trailing zeros."""
+    return f"{value:.7g}"

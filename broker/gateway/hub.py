@@ -1,0 +1,92 @@
+"""What the gateway publishes: each closed bar once, numbered per topic, and who has subscribed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import zmq
+
+from broker.feed import SYNC
+from protocol import topics
+from protocol.codec import encode, pack
+from protocol.messages import Bar
+
+_SYNC = SYNC.encode()
+
+
+class Closed(Protocol):
+    """A bar that closed in a step."""
+
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def timeframe(self) -> str: ...
+    @property
+    def row(self) -> bytes: ...
+    @property
+    def bid(self) -> float: ...
+    @property
+    def ask(self) -> float: ...
+
+
+class Hub:
+    """The XPUB socket, for the service thread."""
+
+    def __init__(self, socket: zmq.Socket[bytes], boot: str) -> None:
+        self._socket = socket
+        self._boot = boot
+        self.numbers: dict[tuple[str, str], int] = {}
+        self._synced: set[str] = set()
+
+    def say_boot(self) -> None:
+        """Tell subscribers that another gateway process publishes now."""
+        self._socket.send_multipart([topics.GATEWAY + b"boot", pack({"boot": self._boot})])
+
+    def publish(self, moment: int, closed: tuple[Closed, ...]) -> dict[tuple[str, str], int]:
+        """Publish the bars of one step; their numbers."""
+        numbers: dict[tuple[str, str], int] = {}
+        stamp = time.monotonic()
+        for bar in closed:
+            key = bar.symbol, bar.timeframe
+            number = self.numbers[key] = numbers[key] = self.numbers.get(key, 0) + 1
+            message = Bar(
+                gateway_boot=self._boot,
+                symbol=bar.symbol,
+                timeframe=bar.timeframe,
+                seq=number,
+                row=bar.row,
+                bid=bar.bid,
+                ask=bar.ask,
+                time=float(moment),
+                published_mono=stamp,
+            )
+            self._socket.send_multipart([topics.bar(bar.symbol, bar.timeframe), encode(message)])
+        return numbers
+
+    def read_subscriptions(self) -> list[str]:
+        """Take note of who has subscribed; the tokens of runs whose subscriptions are in force since now."""
+        fresh: list[str] = []
+        while True:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return fresh
+            if frame[1 : 1 + len(_SYNC)] != _SYNC:
+                continue
+            token = frame[1 + len(_SYNC) :].decode("utf-8", "replace")
+            if frame[:1] == b"\x01":
+                self._synced.add(token)
+                fresh.append(token)
+            else:
+                self._synced.discard(token)
+
+    def synced(self, token: str) -> bool:
+        """Whether this run's subscriptions are in force."""
+        return token in self._synced
+
+
+def bind(socket: zmq.Socket[Any], address: str) -> str:
+    """Bind, and the address that clients connect to (a port that the system chose is filled in)."""
+    socket.bind(address)
+    return str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")

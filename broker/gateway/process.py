@@ -1,0 +1,78 @@
+"""The gateway as a process: its parts opened, its signals, and one clear line when it cannot start."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import zmq
+
+from broker.gateway.service import Gateway, ledger_path, paper_path
+from broker.paper.terminal import PaperTerminal
+from protocol.errors import StablehandError
+from protocol.link import BusLink
+from protocol.messages import Bye
+from protocol.progress import Progress
+from protocol.spec import EXIT_CONFIG, RunSpec
+from store.database import open_database
+
+log = logging.getLogger("stablehand.gateway")
+
+
+def run_gateway(spec: RunSpec) -> int:
+    """Open the terminal and the ledger, serve, and close them. Exit code 78 when the account cannot be used."""
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        try:
+            gateway = _open(context, spec)
+        except (StablehandError, OSError, zmq.ZMQError) as error:
+            _say_why(context, spec, error.line() if isinstance(error, StablehandError) else str(error))
+            return EXIT_CONFIG
+        if threading.current_thread() is threading.main_thread():
+            _stop_on_signals(gateway)
+        return gateway.run()
+    finally:
+        context.destroy(linger=0)
+
+
+def _open(context: zmq.Context[Any], spec: RunSpec) -> Gateway:
+    if spec.account is None:
+        raise StablehandError(f"gateway {spec.name} has no account to hold")
+    ledger = open_database(ledger_path(spec), "ledger")
+    try:
+        terminal = PaperTerminal(
+            spec.account,
+            name=spec.account_name,
+            database=paper_path(spec),
+            base_dir=Path(spec.config_dir),
+        )
+    except BaseException:
+        ledger.close()
+        raise
+    try:
+        return Gateway(context, spec, terminal, ledger)
+    except BaseException:
+        terminal.close()
+        ledger.close()
+        raise
+
+
+def _stop_on_signals(gateway: Gateway) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        gateway.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _say_why(context: zmq.Context[Any], spec: RunSpec, reason: str) -> None:
+    """Tell the log and the supervisor why this account cannot be used."""
+    log.error("account %s cannot be used: %s", spec.account_name, reason)
+    link = BusLink(context, spec, Progress(), lambda _message: None, dict)
+    link.start()
+    link.send(Bye(token=spec.token, reason=reason))
+    link.stop(2.0)

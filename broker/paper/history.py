@@ -1,0 +1,163 @@
+"""What is open, and what was: positions, deals, orders."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from broker.api import RES_E_INVALID_PARAMS, TradeDeal, TradeOrder, TradePosition, When
+from broker.paper.core import Core, Failed, answers
+from broker.paper.matching import Position
+from broker.paper.reads import in_group, seconds
+
+Record = TypeVar("Record", TradeDeal, TradeOrder)
+
+
+def _number(name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise Failed(RES_E_INVALID_PARAMS, f'Invalid "{name}" argument')
+    return int(value.__index__())
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Failed(RES_E_INVALID_PARAMS, f'Invalid "{name}" argument')
+    return value
+
+
+def _named_only(args: tuple[object, ...]) -> None:
+    if args:
+        raise Failed(RES_E_INVALID_PARAMS, "Unnamed arguments not allowed")
+
+
+class History(Core):
+    """positions_*, orders_*, history_*. Filters are `symbol=`, `ticket=` or `group=`; without one: everything."""
+
+    @answers()
+    def positions_total(self) -> int:
+        """How many positions are open."""
+        return len(self.account.positions)
+
+    @answers()
+    def positions_get(
+        self, *args: object, symbol: str | None = None, ticket: int | None = None, group: str | None = None
+    ) -> tuple[TradePosition, ...]:
+        """Open positions by ticket; an empty tuple where there is none."""
+        _named_only(args)
+        name, number, mask = _text("symbol", symbol), _number("ticket", ticket), _text("group", group)
+        return tuple(
+            self._shown(each)
+            for each in self.account.positions.values()
+            if (name is None or each.symbol == name)
+            and (number is None or each.ticket == number)
+            and (mask is None or in_group(each.symbol, mask))
+        )
+
+    @answers()
+    def orders_total(self) -> int:
+        """Pending orders come in a later version: 0."""
+        return 0
+
+    @answers()
+    def orders_get(
+        self, *args: object, symbol: str | None = None, ticket: int | None = None, group: str | None = None
+    ) -> tuple[TradeOrder, ...]:
+        """Pending orders come in a later version: none."""
+        _named_only(args)
+        _text("symbol", symbol), _number("ticket", ticket), _text("group", group)
+        return ()
+
+    @answers()
+    def history_deals_total(self, date_from: When, date_to: When) -> int:
+        """How many deals from `date_from` to `date_to`, both included."""
+        return len(_between(self.account.deals, [deal.time_msc for deal in self.account.deals], date_from, date_to))
+
+    @answers()
+    def history_deals_get(
+        self, *args: Any, group: str | None = None, ticket: int | None = None, position: int | None = None,
+        date_from: When | None = None, date_to: When | None = None,
+    ) -> tuple[TradeDeal, ...]:  # fmt: skip
+        """Deals, oldest first: `(from, to[, group=])`, or `ticket=` of their order, or `position=` their identifier."""
+        deals = self.account.deals
+        return _history(
+            deals, [deal.time_msc for deal in deals], [deal.order for deal in deals],
+            _range(args, date_from, date_to), group, ticket, position,
+        )  # fmt: skip
+
+    @answers()
+    def history_orders_total(self, date_from: When, date_to: When) -> int:
+        """How many orders that are done, from `date_from` to `date_to`, both included."""
+        orders = self.account.orders
+        return len(_between(orders, [order.time_done_msc for order in orders], date_from, date_to))
+
+    @answers()
+    def history_orders_get(
+        self, *args: Any, group: str | None = None, ticket: int | None = None, position: int | None = None,
+        date_from: When | None = None, date_to: When | None = None,
+    ) -> tuple[TradeOrder, ...]:  # fmt: skip
+        """Orders that are done, oldest first: `(from, to[, group=])`, or `ticket=`, or `position=`."""
+        orders = self.account.orders
+        return _history(
+            orders, [order.time_done_msc for order in orders], [order.ticket for order in orders],
+            _range(args, date_from, date_to), group, ticket, position,
+        )  # fmt: skip
+
+    def _shown(self, position: Position) -> TradePosition:
+        series = self.series[position.symbol]
+        return TradePosition(
+            ticket=position.ticket,
+            time=position.time_msc // 1000,
+            time_msc=position.time_msc,
+            time_update=position.time_update_msc // 1000,
+            time_update_msc=position.time_update_msc,
+            type=position.type,
+            magic=position.magic,
+            identifier=position.identifier,
+            reason=position.reason,
+            volume=position.volume,
+            price_open=position.price_open,
+            sl=position.sl,
+            tp=position.tp,
+            price_current=series.bid if position.buy else series.ask,
+            swap=position.swap,
+            profit=self.account.profit_of(position),
+            symbol=position.symbol,
+            comment=position.comment,
+            external_id="",
+        )
+
+
+def _range(args: tuple[Any, ...], date_from: When | None, date_to: When | None) -> tuple[When, When] | None:
+    values = (*args, *(each for each in (date_from, date_to) if each is not None))
+    if not values:
+        return None
+    if len(values) != 2:
+        raise Failed(RES_E_INVALID_PARAMS, "Invalid arguments")
+    return values[0], values[1]
+
+
+def _between(
+    records: Sequence[Record], times_msc: Sequence[int], date_from: object, date_to: object
+) -> Sequence[Record]:
+    start = bisect_left(times_msc, seconds(date_from, "date_from") * 1000)
+    # The end is a whole second, as in MetaTrader: everything within it is in.
+    stop = bisect_right(times_msc, seconds(date_to, "date_to") * 1000 + 999)
+    return records[start:stop]
+
+
+def _history(
+    records: Sequence[Record], times_msc: Sequence[int], tickets: Sequence[int], span: tuple[When, When] | None,
+    group: str | None, ticket: int | None, position: int | None,
+) -> tuple[Record, ...]:  # fmt: skip
+    mask, number, identifier = _text("group", group), _number("ticket", ticket), _number("position", position)
+    if number is not None:
+        return tuple(each for each, own in zip(records, tickets, strict=True) if own == number)
+    if identifier is not None:
+        return tuple(each for each in records if each.position_id == identifier)
+    if span is None:
+        raise Failed(RES_E_INVALID_PARAMS)
+    inside = _between(records, times_msc, *span)
+    return tuple(each for each in inside if mask is None or in_group(each.symbol, mask))

@@ -1,0 +1,275 @@
+"""What is known of account, symbols, bars and ticks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+
+from broker import api
+from broker.api import (
+    RES_E_INVALID_PARAMS,
+    RES_E_NOT_FOUND,
+    RES_E_UNSUPPORTED,
+    AccountInfo,
+    BookInfo,
+    Rates,
+    SymbolInfo,
+    TerminalInfo,
+    Tick,
+    Ticks,
+    When,
+)
+from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build
+from broker.paper.core import Core, Failed, answers
+from broker.paper.series import Series
+from broker.symbols import SymbolSpec
+from protocol.botconfig import TIMEFRAME_SECONDS
+
+STOP_OUT_LEVEL: Final = 30.0  # percent: positions are closed below it
+MARGIN_CALL_LEVEL: Final = 50.0
+_BUILD: Final = 6231
+_DAY: Final = 86_400
+# Market orders, stop loss and take profit; no bit for pending orders and close-by.
+_ORDER_MODE: Final = 1 | 16 | 32
+
+
+def seconds(moment: object, name: str) -> float:
+    """Server seconds of a datetime (a naive one is local time, as in the package) or a number. Raises Failed."""
+    if isinstance(moment, dt.datetime):
+        return moment.timestamp()
+    if isinstance(moment, bool) or not isinstance(moment, int | float | np.integer | np.floating):
+        raise Failed(RES_E_INVALID_PARAMS, f'Invalid "{name}" argument')
+    return float(moment)
+
+
+def in_group(symbol: str, group: str) -> bool:
+    """Whether a group like `*,!EUR*` has the symbol: some mask fits, and none that begins with `!` does."""
+    masks = [mask.strip() for mask in group.split(",") if mask.strip()]
+    if any(fnmatchcase(symbol, mask[1:]) for mask in masks if mask.startswith("!")):
+        return False
+    return any(fnmatchcase(symbol, mask) for mask in masks if not mask.startswith("!"))
+
+
+class Reads(Core):
+    """Account, symbols, bars, ticks."""
+
+    @answers()
+    def terminal_info(self) -> TerminalInfo:
+        """Always connected, and trading allowed."""
+        return TerminalInfo(
+            community_account=False, community_connection=False, connected=True, dlls_allowed=False,
+            trade_allowed=True, tradeapi_disabled=False, email_enabled=False, ftp_enabled=False,
+            notifications_enabled=False, mqid=False, build=_BUILD, maxbars=100_000, codepage=0, ping_last=0,
+            community_balance=0.0, retransmission=0.0, company="Stablehand", name="Stablehand Paper Terminal",
+            language="English", path=str(self._path.parent), data_path=str(self._path.parent),
+            commondata_path=str(self._path.parent),
+        )  # fmt: skip
+
+    @answers()
+    def account_info(self) -> AccountInfo:
+        """The account at the present quotes."""
+        totals, config = self.account.totals(), self.config
+        mode = "NETTING" if self.account.netting else "HEDGING"
+        return AccountInfo(
+            login=self.login_number, trade_mode=api.ACCOUNT_TRADE_MODE_DEMO, leverage=config.leverage,
+            limit_orders=0, margin_so_mode=api.ACCOUNT_STOPOUT_MODE_PERCENT, trade_allowed=True, trade_expert=True,
+            margin_mode=getattr(api, f"ACCOUNT_MARGIN_MODE_RETAIL_{mode}"), currency_digits=self.calc.digits,
+            fifo_close=False, balance=self.account.balance, credit=0.0, profit=totals.floating,
+            equity=totals.equity, margin=totals.margin,
+            margin_free=self.calc.money(totals.equity - totals.margin), margin_level=totals.level,
+            margin_so_call=MARGIN_CALL_LEVEL, margin_so_so=STOP_OUT_LEVEL, margin_initial=0.0,
+            margin_maintenance=0.0, assets=0.0, liabilities=0.0, commission_blocked=0.0, name=self.name,
+            server="Stablehand-Paper", currency=config.currency, company="Stablehand",
+        )  # fmt: skip
+
+    # --- symbols -------------------------------------------------------------------------------------
+
+    @answers(failed=0)
+    def symbols_total(self) -> int:
+        """How many symbols there are."""
+        return len(self.series)
+
+    @answers()
+    def symbols_get(self, group: str = "*") -> tuple[SymbolInfo, ...]:
+        """Symbols whose names fit `group`."""
+        if not isinstance(group, str):
+            raise Failed(RES_E_INVALID_PARAMS, 'Invalid "group" argument')
+        return tuple(self._symbol_info(self.series[name]) for name in self.series if in_group(name, group))
+
+    @answers()
+    def symbol_info(self, symbol: str) -> SymbolInfo:
+        """A symbol's terms and prices."""
+        return self._symbol_info(self.series_of(symbol))
+
+    @answers()
+    def symbol_info_tick(self, symbol: str) -> Tick:
+        """The last quote."""
+        series = self.series_of(symbol)
+        flags = api.TICK_FLAG_BID | api.TICK_FLAG_ASK
+        return Tick(series.time, series.bid, series.ask, 0.0, 0, series.time_msc, flags, 0.0)
+
+    @answers(failed=False)
+    def symbol_select(self, symbol: str, enable: bool = True) -> bool:
+        """All symbols of the account are always selected; they cannot be taken out."""
+        self.series_of(symbol)
+        return bool(enable)
+
+    @answers(failed=False)
+    def market_book_add(self, symbol: str) -> bool:
+        """There is no market depth."""
+        raise Failed(RES_E_UNSUPPORTED)
+
+    @answers()
+    def market_book_get(self, symbol: str) -> tuple[BookInfo, ...]:
+        """There is no market depth."""
+        raise Failed(RES_E_UNSUPPORTED)
+
+    @answers(failed=False)
+    def market_book_release(self, symbol: str) -> bool:
+        """There is no market depth."""
+        raise Failed(RES_E_UNSUPPORTED)
+
+    def _symbol_info(self, series: Series) -> SymbolInfo:
+        day = series.visible(series.opened - max(1, _DAY // TIMEFRAME_SECONDS[series.timeframe]), series.opened)
+        day = day[day["time"] >= series.time // _DAY * _DAY]
+        spread = round((series.ask - series.bid) / series.spec.point)
+        gap = series.ask - series.bid
+        high, low = (float(day["high"].max()), float(day["low"].min())) if len(day) else (series.bid, series.bid)
+        return SymbolInfo(
+            **_terms(series.spec),
+            time=series.time,
+            spread=spread,
+            bid=series.bid,
+            ask=series.ask,
+            bidhigh=high,
+            bidlow=low,
+            askhigh=round(high + gap, series.spec.digits),
+            asklow=round(low + gap, series.spec.digits),
+            session_open=float(day["open"][0]) if len(day) else 0.0,
+            **self._tick_values(series.spec),
+        )
+
+    def _tick_values(self, spec: SymbolSpec) -> dict[str, Any]:
+        """What a step of the price is worth a lot in the account's currency: as a gain, and as a loss."""
+        value = spec.point * spec.contract
+        gain = self.calc.convert(value, spec.profit) or 0.0
+        loss = -(self.calc.convert(-value, spec.profit) or 0.0)
+        return {"trade_tick_value": gain, "trade_tick_value_profit": gain, "trade_tick_value_loss": loss}
+
+    # --- bars ----------------------------------------------------------------------------------------
+
+    @answers()
+    def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int) -> Rates:
+        """`count` bars, ascending; position 0 is the newest: the one that forms, or the last where none does."""
+        series, name = self._bars(symbol, timeframe)
+        if start_pos < 0 or count <= 0:
+            raise Failed(RES_E_INVALID_PARAMS)
+        if name == series.timeframe:
+            return series.visible(series.opened - start_pos - count, series.opened - start_pos)
+        ratio = -(-TIMEFRAME_SECONDS[name] // TIMEFRAME_SECONDS[series.timeframe]) + _DAY // 3600
+        bars = aggregate(series.visible(series.opened - (start_pos + count + 1) * ratio, series.opened), name)
+        stop = len(bars) - start_pos
+        return bars[max(0, stop - count) : max(0, stop)]
+
+    @answers()
+    def copy_rates_from(self, symbol: str, timeframe: int, date_from: When, count: int) -> Rates:
+        """`count` bars, ascending, the newest of which opened at `date_from` or before."""
+        if count <= 0:
+            raise Failed(RES_E_INVALID_PARAMS)
+        bars = self._all_bars(symbol, timeframe)
+        stop = int(np.searchsorted(bars["time"], seconds(date_from, "date_from"), side="right"))
+        return bars[max(0, stop - count) : stop]
+
+    @answers()
+    def copy_rates_range(self, symbol: str, timeframe: int, date_from: When, date_to: When) -> Rates:
+        """Bars that opened from `date_from` to `date_to`, both included."""
+        bars = self._all_bars(symbol, timeframe)
+        start = int(np.searchsorted(bars["time"], seconds(date_from, "date_from"), side="left"))
+        stop = int(np.searchsorted(bars["time"], seconds(date_to, "date_to"), side="right"))
+        return bars[start:stop]
+
+    def _bars(self, symbol: str, timeframe: int) -> tuple[Series, str]:
+        series = self.series_of(symbol)
+        name = TIMEFRAME_NAMES.get(timeframe)
+        if name is None:
+            raise Failed(RES_E_INVALID_PARAMS, 'Invalid "timeframe" argument')
+        if not can_build(series.timeframe, name):
+            raise Failed(RES_E_NOT_FOUND, f"Terminal: Not found (no {name} bars: the feed has {series.timeframe})")
+        if name != series.timeframe:
+            self.watch(series, name)
+        return series, name
+
+    def _all_bars(self, symbol: str, timeframe: int) -> Rates:
+        series, name = self._bars(symbol, timeframe)
+        bars = series.visible(0, series.opened)
+        return bars if name == series.timeframe else aggregate(bars, name)
+
+    # --- ticks ---------------------------------------------------------------------------------------
+
+    @answers()
+    def copy_ticks_from(self, symbol: str, date_from: When, count: int, flags: int) -> Ticks:
+        """At most `count` ticks, ascending, from `date_from` on. A bar has two: its opening and its close."""
+        ticks = self._ticks(self.series_of(symbol), flags)
+        start = int(np.searchsorted(ticks["time_msc"], seconds(date_from, "date_from") * 1000, side="left"))
+        if count <= 0:
+            raise Failed(RES_E_INVALID_PARAMS)
+        return ticks[start : start + count]
+
+    @answers()
+    def copy_ticks_range(self, symbol: str, date_from: When, date_to: When, flags: int) -> Ticks:
+        """Ticks from `date_from` to `date_to`, both included."""
+        ticks = self._ticks(self.series_of(symbol), flags)
+        start = int(np.searchsorted(ticks["time_msc"], seconds(date_from, "date_from") * 1000, side="left"))
+        stop = int(np.searchsorted(ticks["time_msc"], seconds(date_to, "date_to") * 1000, side="right"))
+        return ticks[start:stop]
+
+    def _ticks(self, series: Series, flags: int) -> Ticks:
+        if flags not in (api.COPY_TICKS_ALL, api.COPY_TICKS_INFO, api.COPY_TICKS_TRADE):
+            raise Failed(RES_E_INVALID_PARAMS, 'Invalid "flags" argument')
+        bars = series.visible(0, series.opened)
+        ticks = np.zeros(0 if flags == api.COPY_TICKS_TRADE else 2 * len(bars), api.TICKS_DTYPE)
+        if not len(ticks):
+            return ticks  # nothing is traded on an exchange here
+        spec = series.spec
+        ends = bar_ends(bars["time"], series.timeframe)
+        ticks["time_msc"][0::2] = bars["time"] * 1000
+        ticks["time_msc"][1::2] = ends * 1000 - 1  # inside its bar, before the next one's opening
+        ticks["bid"][0::2], ticks["bid"][1::2] = bars["open"], bars["close"]
+        ticks["ask"] = np.round(ticks["bid"] + np.repeat(bars["spread"], 2) * spec.point, spec.digits)
+        ticks["time"] = ticks["time_msc"] // 1000
+        ticks["flags"] = api.TICK_FLAG_BID | api.TICK_FLAG_ASK
+        return ticks[:-1] if series.forming else ticks
+
+
+def _terms(spec: SymbolSpec) -> dict[str, Any]:
+    """Everything of SymbolInfo that does not move."""
+    zeros = {
+        name: 0.0 if kind == "float" else 0
+        for name, kind in SymbolInfo.__annotations__.items()
+        if kind in ("float", "int")
+    }
+    for name in (
+        "time", "spread", "bid", "ask", "bidhigh", "bidlow", "askhigh", "asklow", "session_open",
+        "trade_tick_value", "trade_tick_value_profit", "trade_tick_value_loss",
+    ):  # fmt: skip
+        del zeros[name]
+    texts = dict.fromkeys(("basis", "category", "bank", "exchange", "formula", "isin", "page"), "")
+    terms = {
+        "custom": False, "select": True, "visible": True, "spread_float": True, "margin_hedged_use_leg": False,
+        "digits": spec.digits, "point": spec.point, "trade_tick_size": spec.point,
+        "trade_calc_mode": spec.calc_mode, "trade_mode": api.SYMBOL_TRADE_MODE_FULL,
+        "trade_stops_level": spec.stops_level, "trade_freeze_level": spec.freeze_level,
+        "trade_exemode": spec.execution, "swap_mode": api.SYMBOL_SWAP_MODE_POINTS,
+        "swap_rollover3days": spec.triple_day, "swap_long": spec.swap_long, "swap_short": spec.swap_short,
+        "expiration_mode": 15, "filling_mode": spec.filling, "order_mode": _ORDER_MODE,
+        "trade_contract_size": spec.contract, "volume_min": spec.volume_min, "volume_max": spec.volume_max,
+        "volume_step": spec.volume_step, "volume_limit": spec.volume_limit,
+        # Both legs of a hedge pay: twice the contract, by MetaTrader's rule for hedged margin.
+        "margin_hedged": 2 * spec.contract,
+        "currency_base": spec.base, "currency_profit": spec.profit, "currency_margin": spec.margin_currency,
+        "description": spec.description, "name": spec.name, "path": f"{spec.group}\\{spec.name}",
+    }  # fmt: skip
+    return zeros | texts | terms

@@ -1,0 +1,151 @@
+"""The bars of one symbol, and how far the clock has come in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from broker.api import RATES_DTYPE, Rates
+from broker.market import bar_ends
+from broker.symbols import SymbolSpec
+
+#: Later than any bar.
+NEVER: Final = 1 << 62
+
+#: Gives the bars that follow, or None where the feed has ended.
+Grow = Callable[[], Rates | None]
+
+
+class Place(NamedTuple):
+    """Where a series stands; `Series.restore` goes back to it."""
+
+    opened_at: int
+    forming: bool
+    bid: float
+    ask: float
+
+
+def no_more() -> Rates | None:
+    """A series that has all its bars from the beginning."""
+    return None
+
+
+class Series:
+    """Bars of one symbol in one timeframe, ascending; what lies beyond the clock is not shown.
+
+    A bar opens at its `time`; until its end only its opening price is known. `bid` and `ask` are the last
+    quote (0 before the first bar). `forming` says that a bar is open, which is also when the market is.
+    """
+
+    def __init__(self, spec: SymbolSpec, timeframe: str, rates: Rates, *, grow: Grow = no_more, keep: int = 0) -> None:
+        self.spec = spec
+        self.timeframe = timeframe
+        self._grow = grow
+        self._keep = keep  # bars kept behind the clock when more are made; 0: all
+        self._shifted = 0  # bars dropped at the front so far
+        self.rates = rates
+        self._ends = bar_ends(rates["time"], timeframe)
+        self.opened = 0  # bars that have opened so far, closed ones included
+        self.forming = False
+        self.bid = self.ask = 0.0
+        self.next_open = NEVER
+        self.next_end = NEVER
+        self._look_ahead()
+
+    def skip_to(self, time: int) -> None:
+        """Take all bars that have ended by `time` as history; a bar that is open at `time` forms."""
+        while not len(self._ends) or int(self._ends[-1]) <= time:
+            if not self._more():
+                break
+        self.opened = int(np.searchsorted(self._ends, time, side="right"))
+        self.forming = False
+        self.next_end = NEVER
+        if self.opened:
+            self._quote("close")
+        self._look_ahead()
+        if self.next_open <= time:
+            self.open_bar()
+
+    def close_bar(self) -> None:
+        """The forming bar ends: the quote is its close."""
+        self.forming = False
+        self.next_end = NEVER
+        self._quote("close")
+
+    def open_bar(self) -> None:
+        """The next bar opens: the quote is its opening price."""
+        self.opened += 1
+        self.forming = True
+        self.next_end = int(self._ends[self.opened - 1])
+        self._quote("open")
+        self._look_ahead()
+
+    def place(self) -> Place:
+        """Where the series stands."""
+        return Place(self._shifted + self.opened, self.forming, self.bid, self.ask)
+
+    def restore(self, place: Place) -> None:
+        """Go back to a place of a moment ago."""
+        self.opened = place.opened_at - self._shifted
+        self.forming, self.bid, self.ask = place.forming, place.bid, place.ask
+        self.next_end = int(self._ends[self.opened - 1]) if self.forming else NEVER
+        self._look_ahead()
+
+    def last(self) -> Rates:
+        """The newest bar, complete: shape (1,). For the close, never to be shown before."""
+        return self.rates[self.opened - 1 : self.opened]
+
+    def visible(self, start: int, stop: int) -> Rates:
+        """Bars `start` to `stop` (not included) of those opened, as a copy; a forming bar holds one tick."""
+        stop = min(stop, self.opened)
+        out = self.rates[max(start, 0) : stop].copy()
+        if self.forming and stop == self.opened and len(out):
+            row = out[-1]
+            row["high"] = row["low"] = row["close"] = row["open"]
+            row["tick_volume"] = 1
+            row["real_volume"] = 0
+        return out
+
+    @property
+    def time(self) -> int:
+        """Server time of the last quote, in seconds; 0 before the first."""
+        if not self.opened:
+            return 0
+        if self.forming:
+            return int(self.rates["time"][self.opened - 1])
+        return int(self._ends[self.opened - 1]) - 1
+
+    @property
+    def time_msc(self) -> int:
+        """The same in milliseconds: a close lies one millisecond before the end of its bar."""
+        if self.opened and not self.forming:
+            return int(self._ends[self.opened - 1]) * 1000 - 1
+        return self.time * 1000
+
+    def _quote(self, column: str) -> None:
+        spec = self.spec
+        row = self.rates[self.opened - 1]
+        self.bid = row[column].item()
+        self.ask = round(self.bid + row["spread"].item() * spec.point, spec.digits)
+
+    def _look_ahead(self) -> None:
+        if self.opened >= len(self.rates):
+            while self._more() and self.opened >= len(self.rates):
+                pass
+        self.next_open = int(self.rates["time"][self.opened]) if self.opened < len(self.rates) else NEVER
+
+    def _more(self) -> bool:
+        fresh = self._grow()
+        if fresh is None:
+            return False
+        behind = self.rates
+        if self._keep and self.opened > self._keep:
+            drop = self.opened - self._keep
+            behind = behind[drop:]
+            self.opened -= drop
+            self._shifted += drop
+        self.rates = np.concatenate([behind, fresh]).astype(RATES_DTYPE, copy=False)
+        self._ends = bar_ends(self.rates["time"], self.timeframe)
+        return True

@@ -1,0 +1,1 @@
+"""The verbs by theme; each module registers its own."""

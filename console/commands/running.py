@@ -1,0 +1,152 @@
+"""up, down, status, and what is wanted of bots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from console import main, settings, stable, up
+from console.commands.shared import (
+    AsJson,
+    Bots,
+    Every,
+    Wait,
+    Where,
+    chosen,
+    colour,
+    names,
+    warn,
+    write,
+    write_json,
+)
+from protocol.errors import InvalidInput
+
+PANEL = "Running the stable"
+#: verb -> (what was done, what was so already)
+_WORDS = {
+    "start": ("started", "running already"),
+    "stop": ("stopping", "stopped already"),
+    "restart": ("restarting", "stopped, so not restarted"),
+    "pause": ("pausing", "paused already"),
+    "resume": ("resuming", "running already"),
+}
+_REACHED = {"start": "running", "stop": "stopped", "restart": "running", "pause": "paused", "resume": "running"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs."""
+    app.command("up", rich_help_panel=PANEL)(_up)
+    app.command("down", rich_help_panel=PANEL)(_down)
+    app.command("status", rich_help_panel=PANEL)(_status)
+    for verb, text in (
+        ("start", "Want bots running."),
+        ("restart", "Stop bots and start them again, each in a new process."),
+        ("pause", "Want bots alive, without new entries; positions are still looked after."),
+        ("resume", "Want paused bots running."),
+    ):
+        app.command(verb, rich_help_panel=PANEL, help=text)(_verb(verb))
+    app.command("stop", rich_help_panel=PANEL)(_stop)
+
+
+def _up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="In the background; returns when ready.")] = False,
+    table: Annotated[
+        bool | None, typer.Option("--table/--no-table", help="The live table [default: in a terminal].")
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --detach: the longest wait.")] = 60.0,
+    as_json: AsJson = False,
+) -> int:
+    """Start the supervisor: with a live table in a terminal, else in its place. Ctrl-C stops everything."""
+    site = settings.site()
+    if detach:
+        return up.detached(site, wait=wait, as_json=as_json)
+    if as_json:
+        raise InvalidInput("up --json needs --detach", hint="in the foreground there is no one answer")
+    if table if table is not None else colour_terminal():
+        from console.live import show
+
+        return show(site)
+    return up.replace_self(site)
+
+
+def colour_terminal() -> bool:
+    """Whether a live table can be shown."""
+    import os
+    import sys
+
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _down(
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="The longest wait.")] = 120.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only ask for it.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Stop all bots and the supervisor, and wait until it has gone. What is wanted of bots stays as it is."""
+    return up.down(0.0 if no_wait else wait, as_json=as_json)
+
+
+def _status(bots: Bots = None, as_json: AsJson = False) -> int:
+    """What bots do: of all, or of those named."""
+    return main.status(bots or (), as_json=as_json)
+
+
+def _verb(verb: str) -> Callable[..., int]:
+    def command(
+        bots: Bots = None, every: Every = False, where: Where = None, wait: Wait = None, as_json: AsJson = False
+    ) -> int:
+        return act(verb, chosen(bots, every, where), wait=wait, as_json=as_json)
+
+    return command
+
+
+def _stop(
+    bots: Bots = None, every: Every = False, where: Where = None, wait: Wait = None,
+    kill: Annotated[bool, typer.Option("--kill", help="At once, without asking the bot.")] = False,
+    as_json: AsJson = False,
+) -> int:  # fmt: skip
+    """Want bots stopped. Positions stay as they are, with their stops."""
+    args = chosen(bots, every, where)
+    return act("stop", {**args, "mode": "kill"} if kill else args, wait=wait, as_json=as_json)
+
+
+def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool) -> int:
+    """Ask for what is wanted, and tell what became of it."""
+    if wait is not None:
+        args = {**args, "wait": wait}
+    with settings.connect() as client:
+        result = client.request(verb, args)
+    failed, missed = result.get("failed") or {}, result.get("missed") or {}
+    code = 1 if failed or missed else 0
+    if as_json:
+        write_json(result)
+        return code
+    done, already = result["done"], result["already"]
+    words = _WORDS[verb]
+    reached = result.get("reached") or []
+    if wait is not None and reached:
+        write(f"{_REACHED[verb]}: {names(reached)}{_count(reached)}")
+    elif done and wait is None:
+        write(f"{words[0]}: {names(done)}{_count(done)}")
+    rest = [name for name in already if wait is None or name not in reached]
+    if rest:
+        write(f"{words[1]}: {names(rest)}{_count(rest)}")
+    if not (done or already or failed or missed):
+        write("no bot matches")
+    for name, reason in failed.items():
+        warn(f"{name}: {reason}")
+    for name, reason in missed.items():
+        if name not in failed:
+            warn(f"{name}: not {_REACHED[verb]} within {wait:g} s: {reason}")
+    return code
+
+
+def _count(bots: list[str]) -> str:
+    return f" ({len(bots)} bots)" if len(bots) > 3 else ""
+
+
+def state_line(host: dict[str, Any]) -> str:
+    """Bots by state, for the progress of `down`."""
+    return stable.states(host.get("bots") or {}, colour=colour())

@@ -1,0 +1,302 @@
+"""A child's link to the supervisor: Hello, heartbeats, messages and history over the bus, on one thread.
+
+The main loop never waits for it. It connects again by itself, says Hello on every connection, and sends
+again what was not acknowledged. A bot gives it the market socket too (`watch`), so that it has one extra
+thread in all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from protocol.codec import decode, encode, encode_heartbeat
+from protocol.errors import BadFrame
+from protocol.keys import KeyPair, secure_client
+from protocol.messages import Hello, History, HistoryAck, HistoryRow, Message, Unwelcome, Welcome
+from protocol.process import own_identity
+from protocol.progress import Progress
+from protocol.spec import RunSpec
+from protocol.wake import WakeFd
+
+__all__ = ["HELLO_AGAIN", "BusLink", "Progress", "WakeFd"]
+
+#: An Unwelcome with this reason means: I do not know this connection, say Hello (again). Any other is final.
+HELLO_AGAIN: Final = "hello?"
+_HELLO_RETRY: Final = 1.0  # seconds between Hellos that nobody answers
+_HISTORY_KEPT: Final = 10_000  # rows kept without an acknowledgement; the oldest go first
+_HISTORY_BATCH: Final = 500  # rows in one frame
+_HIGH_WATER: Final = 64
+_EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+log = logging.getLogger("stablehand.link")
+
+
+class BusLink(threading.Thread):
+    """The thread that owns the bus socket. Start it once, after the fork.
+
+    `on_message` is called on this thread with every message of the supervisor except acknowledgements
+    (Welcome included; an Unwelcome means: exit with code 76). It must be quick: hand over and return.
+    `hello` gives the Hello's changing fields (`ready, paused, gateway_boot, code_hash`) at each connection.
+    Times are seconds.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        spec: RunSpec,
+        progress: Progress,
+        on_message: Callable[[Message], None],
+        hello: Callable[[], dict[str, Any]],
+    ) -> None:
+        super().__init__(name="link", daemon=True)
+        self._context = context
+        self._spec = spec
+        self._progress = progress
+        self._on_message = on_message
+        self._hello = hello
+        self._identity = own_identity()
+        self._wake = WakeFd()
+        self._lock = threading.Lock()
+        self._outbox: deque[Message] = deque()
+        self._rows: deque[HistoryRow] = deque()  # not yet acknowledged
+        self._unsent: deque[HistoryRow] = deque()  # of these: not yet sent on this connection
+        self._row_seq = 0
+        self._rows_lost = 0
+        self._watched: dict[Any, Callable[[], None]] = {}
+        self._watch_new: deque[tuple[Any, Callable[[], None]]] = deque()
+        self._interval = spec.heartbeat_interval
+        self._beat_seq = 0
+        self._beat_due = 0.0
+        self._hello_due = float("inf")
+        self._connected = False
+        self._welcomed = False
+        self._alone_since: float | None = time.monotonic()
+        self._stop_at: float | None = None
+
+    # --- for the main loop, and any other thread ---------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it leaves once a supervisor has welcomed this child. Never blocks."""
+        self._outbox.append(message)
+        self._wake.set()
+
+    def history(self, action: str, text: str, /, **data: Any) -> None:
+        """Add a row to the bot's history. Kept and sent again until the supervisor has committed it."""
+        with self._lock:
+            self._row_seq += 1
+            row = HistoryRow(seq=self._row_seq, at=time.time(), action=action, text=text, data=data)
+            self._rows.append(row)
+            self._unsent.append(row)
+            if len(self._rows) > _HISTORY_KEPT:
+                lost = self._rows.popleft()
+                if self._unsent[0] is lost:
+                    self._unsent.popleft()
+                self._rows_lost += 1
+        self._wake.set()
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+        """Poll a ZeroMQ socket (or descriptor) on this thread too; `callback` runs here when it is readable.
+
+        From now on the socket belongs to this thread, which also closes it at the end.
+        """
+        self._watch_new.append((source, callback))
+        self._wake.set()
+
+    def orphaned_for(self) -> float:
+        """Seconds since this child was last connected to a supervisor that welcomed it; 0.0 while it is."""
+        since = self._alone_since
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
+
+    @property
+    def rows_lost(self) -> int:
+        """History rows given up because the supervisor acknowledged none of the last 10,000."""
+        return self._rows_lost
+
+    def stop(self, flush_timeout: float = 1.0) -> None:
+        """Send what is queued, for at most `flush_timeout` seconds, close the sockets and end the thread."""
+        self._stop_at = time.monotonic() + flush_timeout
+        self._wake.set()
+        if self.is_alive():
+            self.join(flush_timeout + 1.0)
+
+    # --- the thread itself -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Poll until stopped."""
+        with self._sockets() as (bus, monitor, poller):
+            while not self._finished():
+                ready: dict[Any, int] = dict(poller.poll(math.ceil(self._timeout() * 1000)))
+                if self._wake.fileno() in ready:
+                    self._wake.clear()
+                    self._register(poller)
+                if monitor in ready:
+                    self._read_monitor(monitor)
+                if bus in ready:
+                    self._read_bus(bus)
+                for source, callback in self._watched.items():
+                    if source in ready:
+                        _guarded(callback)
+                self._write(bus)
+
+    @contextmanager
+    def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Poller]]:
+        bus = self._context.socket(zmq.DEALER)
+        bus.sndhwm = bus.rcvhwm = _HIGH_WATER
+        bus.immediate = True  # what nobody receives stays in our own queue, where old heartbeats do not pile up
+        bus.reconnect_ivl, bus.reconnect_ivl_max = 20, 500
+        secure_client(bus, KeyPair(self._spec.public_key, self._spec.secret_key), self._spec.server_key)
+        monitor = bus.get_monitor_socket(_EVENTS)
+        bus.connect(self._spec.bus)
+        poller = zmq.Poller()
+        for source in (self._wake.fileno(), monitor, bus):
+            poller.register(source, zmq.POLLIN)
+        self._register(poller)
+        try:
+            yield bus, monitor, poller
+        finally:
+            bus.disable_monitor()
+            left = (self._stop_at or 0.0) - time.monotonic()
+            bus.close(linger=int(1000 * min(max(left, 0.1), 2.0)))
+            for source in self._watched:
+                if isinstance(source, zmq.Socket):
+                    source.close(linger=0)
+
+    def _register(self, poller: zmq.Poller) -> None:
+        while self._watch_new:
+            source, callback = self._watch_new.popleft()
+            self._watched[source] = callback
+            poller.register(source, zmq.POLLIN)
+
+    def _finished(self) -> bool:
+        if self._stop_at is None:
+            return False
+        flushed = not self._outbox and not self._unsent
+        return flushed or time.monotonic() >= self._stop_at
+
+    def _timeout(self) -> float:
+        """Seconds until something is due."""
+        due = self._beat_due if self._welcomed else self._hello_due
+        if self._welcomed and (self._outbox or self._unsent):
+            due = time.monotonic() + 0.01  # the pipe is full: try again soon
+        if self._stop_at is not None:
+            due = min(due, self._stop_at)
+        return min(max(0.0, due - time.monotonic()), 60.0)
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:
+        while monitor.poll(0):
+            event = parse_monitor_message(monitor.recv_multipart())["event"]
+            self._welcomed = False
+            self._connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._hello_due = time.monotonic() if self._connected else float("inf")
+            if self._alone_since is None:
+                self._alone_since = time.monotonic()
+
+    def _read_bus(self, bus: zmq.Socket[bytes]) -> None:
+        while True:
+            try:
+                frames = bus.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode(frames[-1])
+            except BadFrame as error:
+                log.warning("frame of the supervisor dropped: %s", error)
+                continue
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        now = time.monotonic()
+        if isinstance(message, HistoryAck):
+            with self._lock:
+                while self._rows and self._rows[0].seq <= message.seq:
+                    self._rows.popleft()
+            return
+        if isinstance(message, Unwelcome) and message.reason == HELLO_AGAIN:
+            self._welcomed = False
+            # A Hello under way crosses with this question, so that one is not answered by a second Hello.
+            self._hello_due = max(now, self._hello_due - _HELLO_RETRY + 0.1)
+            return
+        if isinstance(message, Unwelcome):
+            self._welcomed = False
+            self._hello_due = float("inf")
+        elif isinstance(message, Welcome):
+            if not self._connected:
+                return  # the last word of a connection that is gone
+            self._interval = message.heartbeat_interval
+            self._welcomed = True
+            self._alone_since = None
+            # Spread the first beats: a hundred bots that start at once must not beat at once for ever.
+            self._beat_due = now + self._interval * random.random()
+            with self._lock:
+                self._unsent = deque(self._rows)
+        _guarded(lambda: self._on_message(message))
+
+    def _write(self, bus: zmq.Socket[bytes]) -> None:
+        now = time.monotonic()
+        if not self._welcomed:
+            if now >= self._hello_due:
+                sent = self._try_send(bus, encode(self._new_hello()))
+                self._hello_due = now + (_HELLO_RETRY if sent else 0.01)
+            return
+        if now >= self._beat_due:
+            self._beat_seq += 1
+            lag = max(0.0, now - self._beat_due)
+            self._try_send(bus, encode_heartbeat(self._progress.beat(self._beat_seq, lag)))
+            self._beat_due = max(self._beat_due + self._interval, now + self._interval / 2)
+        # History first: a Bye must not overtake the row that tells why.
+        while self._unsent:
+            with self._lock:
+                rows = list(self._unsent)[:_HISTORY_BATCH]
+            if not self._try_send(bus, encode(History(token=self._spec.token, rows=rows))):
+                return
+            with self._lock:
+                while self._unsent and self._unsent[0].seq <= rows[-1].seq:
+                    self._unsent.popleft()
+        while self._outbox:
+            if not self._try_send(bus, encode(self._outbox[0])):
+                return
+            self._outbox.popleft()
+
+    def _new_hello(self) -> Hello:
+        spec = self._spec
+        with self._lock:
+            first = self._rows[0].seq if self._rows else self._row_seq + 1
+        return Hello(
+            kind=spec.kind,
+            bot_id=spec.bot_id,
+            epoch=spec.epoch,
+            token=spec.token,
+            name=spec.name,
+            pid=os.getpid(),
+            start_ticks=self._identity.start_ticks,
+            boot_id=self._identity.boot_id,
+            history_from=first,
+            **self._hello(),
+        )
+
+    def _try_send(self, bus: zmq.Socket[bytes], frame: bytes) -> bool:
+        try:
+            bus.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+
+def _guarded(callback: Callable[[], None]) -> None:
+    """A callback that raises must not end the thread that beats."""
+    try:
+        callback()
+    except Exception:
+        log.exception("a callback of the link failed")

@@ -1,0 +1,161 @@
+"""The daemon's command line: `python -m supervisor --config FILE [--check]`.
+
+One line on stdout when it is ready; one line on stderr when something is wrong, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from protocol.errors import StablehandError
+from protocol.locks import FileLock, LockHeld
+from supervisor.config import Config, load
+from supervisor.errors import DataDirInUse
+from supervisor.runtime.daemon import Daemon
+from supervisor.runtime.startup import Builder
+
+log = logging.getLogger("stablehand")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m supervisor", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("supervisor.toml"), metavar="FILE")
+    parser.add_argument("--check", action="store_true", help="check the file and everything it names, and end")
+    options = parser.parse_args(argv)
+    _cheap_loop()
+    try:
+        config = load(options.config)
+        if options.check:
+            return asyncio.run(_check(config))
+        with _own(config):
+            return asyncio.run(_serve(config))
+    except* StablehandError as errors:
+        sys.stderr.write(f"stablehand: {_first(errors).line()}\n")
+    return 2
+
+
+def _first(group: BaseExceptionGroup[StablehandError]) -> StablehandError:
+    one: BaseException = group
+    while isinstance(one, BaseExceptionGroup):
+        one = one.exceptions[0]
+    assert isinstance(one, StablehandError)
+    return one
+
+
+@contextlib.contextmanager
+def _own(config: Config) -> Iterator[None]:
+    """Hold the data directory: one supervisor each, locked before any socket is bound."""
+    data_dir = config.data_dir
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("logs", "locks"):
+            (data_dir / name).mkdir(mode=0o700, exist_ok=True)
+        lock = FileLock(data_dir / "supervisor.lock")
+    except LockHeld as held:
+        raise DataDirInUse(f"{data_dir} is in use by supervisor process {held.pid}",
+                           hint="stablehand status shows it; one data_dir serves one supervisor") from None  # fmt: skip
+    except OSError as error:
+        raise StablehandError(f"data_dir {data_dir} cannot be written: {error.strerror}",
+                              hint="set [supervisor] data_dir to a folder of yours") from None  # fmt: skip
+    with lock:
+        yield
+
+
+async def _check(config: Config) -> int:
+    """Check with a launcher of our own in a folder of its own; nothing of the installation is touched."""
+    with tempfile.TemporaryDirectory(prefix="stablehand-check-") as folder:
+        elsewhere = config.supervisor.model_copy(update={"data_dir": folder})
+        builder = Builder(replace(config, supervisor=elsewhere))
+        try:
+            await builder.check()
+        finally:
+            await builder.launchers.retire()
+            await builder.close()
+    sys.stdout.write(
+        f"{config.path}: {_count(len(config.bots), 'bot')} on {_count(len(config.accounts), 'account')}, all right\n"
+    )
+    return 0
+
+
+async def _serve(config: Config) -> int:
+    _log_to(config.data_dir / "logs" / "supervisor.log")
+    builder = Builder(config)
+    done = False
+    try:
+        await builder.check()
+        daemon = await builder.build()
+        _on_signals(daemon)
+        bots = _count(len(config.bots), "bot")
+        assert builder.stable is not None
+        known = _count(len(builder.stable.registry.by_name), "bot")
+        sys.stdout.write(
+            f"stablehand: ready: {known} on {_count(len(config.accounts), 'account')}, data in {config.data_dir}\n"
+        )
+        sys.stdout.flush()
+        log.info("ready: %s declared, %s known", bots, known)
+        await daemon.run()
+        done = True
+    finally:
+        if not done:
+            await _abandon(builder)
+        await builder.close()
+    return 0
+
+
+async def _abandon(builder: Builder) -> None:
+    """Start-up failed: launchers without children leave at once, those with bots stay for the next try."""
+    await builder.launchers.retire(timeout=2.0)
+
+
+def _on_signals(daemon: Daemon) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        daemon.leave("stop")
+
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # Windows: signals come to the main thread, between two turns of the loop
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+
+
+def _cheap_loop() -> None:
+    """uvloop where it runs; on Windows the selector loop, since ours watches sockets."""
+    if sys.platform == "win32":
+        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+        return
+    try:
+        import uvloop
+    except ImportError:
+        return
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""A bot, complete and in its place: defaults filled in, account and market known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from protocol.botconfig import AccountConfig, BotConfig
+from protocol.errors import InvalidInput
+from supervisor.complaints import did_you_mean, first
+
+
+def bot_config(
+    entry: Mapping[str, Any], defaults: Mapping[str, Any], accounts: Mapping[str, AccountConfig]
+) -> BotConfig:
+    """A bot given at run time, complete. Raises InvalidInput with one line."""
+    try:
+        bot = BotConfig.model_validate({**defaults, **entry})
+    except ValidationError as error:
+        _, message, hint = first(error, list(BotConfig.model_fields))
+        name = entry.get("name", "bot")
+        raise InvalidInput(f"{name}: {message}", hint=hint) from None
+    return complete(bot, accounts)
+
+
+def complete(bot: BotConfig, accounts: Mapping[str, AccountConfig]) -> BotConfig:
+    """The bot with its account named, its market and timeframe known to that account."""
+    name = bot.account
+    if not name:
+        if len(accounts) > 1:
+            raise InvalidInput(f"bot {bot.name!r} names no account",
+                               hint=f"there are several: {', '.join(sorted(accounts))}")  # fmt: skip
+        name = next(iter(accounts))
+    if name not in accounts:
+        raise InvalidInput(f"unknown account {name!r}", hint=did_you_mean(name, list(accounts)))
+    account = accounts[name]
+    if bot.market not in account.symbols:
+        raise InvalidInput(f"unknown symbol {bot.market!r} on account {name!r}",
+                           hint=did_you_mean(bot.market, list(account.symbols)))  # fmt: skip
+    if bot.timeframe != account.timeframe:
+        raise InvalidInput(f"market {bot.market!r}: the feed of account {name!r} has no {bot.timeframe} bars",
+                           hint=f"it has {account.timeframe}")  # fmt: skip
+    return bot if bot.account else bot.model_copy(update={"account": name})
+
+
+def check_netting(bots: Sequence[BotConfig], accounts: Mapping[str, AccountConfig]) -> None:
+    """On a netting account a symbol has one position, so one bot. Raises InvalidInput."""
+    holder: dict[tuple[str, str], str] = {}
+    for bot in bots:
+        if accounts[bot.account].margin_mode != "netting":
+            continue
+        first = holder.setdefault((bot.account, bot.market), bot.name)
+        if first != bot.name:
+            raise InvalidInput(
+                f"bots {first!r} and {bot.name!r} both trade {bot.market} on netting account {bot.account!r}",
+                hint='one position per symbol: use another symbol, or margin_mode = "hedging"',
+            )

@@ -1,0 +1,83 @@
+"""Verdicts about what lives: does it hang, and may that be judged while the machine itself is starved?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from supervisor.policy.restart import seconds
+
+
+def judge(
+    beat_age: float,
+    progress_age: float,
+    limit: float,
+    phase: str,
+    heartbeat_interval: float,
+    heartbeat_timeout: float,
+    lag: float = 0.0,
+) -> str | None:
+    """Why a run is judged hung, or None. All times in seconds.
+
+    `beat_age` is the time since its last heartbeat, `progress_age` what that heartbeat said of the main loop,
+    `limit` how long its phase may last (0: for ever), `lag` how late its heartbeat thread itself woke, which
+    is the machine's fault and not counted against it. A `heartbeat_timeout` below three intervals is raised
+    to that: two lost heartbeats are no hang.
+    """
+    patience = max(heartbeat_timeout, 3 * heartbeat_interval)
+    if beat_age > patience:
+        return f"no heartbeat for {seconds(beat_age)}"
+    # The phase may have moved since the heartbeat was sent, so only what it said itself is held against it.
+    if limit > 0 and progress_age > limit + lag:
+        return f"{phase} for {seconds(progress_age)}, {seconds(limit)} allowed"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Whether hang verdicts are suspended, because the host is starved or the supervisor's own loop lags.
+
+    At most `longest` seconds at a stretch; then verdicts are due although it is still bad, and no new
+    suspension begins before it was calm for `calm` seconds.
+    """
+
+    longest: float
+    calm: float = 5.0
+    since: float | None = None  # it is bad since then
+    good_since: float | None = None
+
+    def observe(self, starved: bool, now: float) -> Suspension:
+        """The suspension after a look at the machine."""
+        if starved:
+            return replace(self, since=now if self.since is None else self.since, good_since=None)
+        if self.since is None:
+            return self
+        if self.good_since is None:
+            return replace(self, good_since=now)
+        return replace(self, since=None, good_since=None) if now - self.good_since >= self.calm else self
+
+    def active(self, now: float) -> bool:
+        """Whether verdicts wait. For `calm` seconds after the trouble too: heartbeats have to catch up."""
+        return self.since is not None and now - self.since < self.longest
+
+    def exhausted(self, now: float) -> bool:
+        """Whether it was suspended as long as it may be, and the trouble is not over."""
+        return self.since is not None and now - self.since >= self.longest
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A run that did not move while verdicts were suspended, with the CPU seconds that it used meanwhile."""
+
+    bot_id: int
+    cpu_seconds: float
+    detail: str
+
+
+def after_suspension(suspects: Iterable[Suspect], *, least_cpu: float = 1.0) -> list[Suspect]:
+    """Whom to judge when the suspension is exhausted: who used CPU without moving, the heaviest first.
+
+    Who used less than `least_cpu` seconds did not get the processor, and is a victim rather than the cause.
+    """
+    guilty = [suspect for suspect in suspects if suspect.cpu_seconds >= least_cpu]
+    return sorted(guilty, key=lambda suspect: (-suspect.cpu_seconds, suspect.bot_id))

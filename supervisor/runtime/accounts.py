@@ -1,0 +1,151 @@
+"""The supervisor's conversation with the gateways: fences, rosters and questions, each answered by id."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any, Final
+
+from protocol.messages import (
+    Fence,
+    Fenced,
+    Figures,
+    Message,
+    Query,
+    QueryResult,
+    Roster,
+    RosterEntry,
+)
+from supervisor.errors import GatewayUnavailable
+from supervisor.policy.states import State
+from supervisor.runtime.registry import Record, Registry
+
+_QUERY_TIMEOUT: Final = 15.0
+FenceAnswer = Callable[[Record, Fenced], None]
+
+
+class Accounts:
+    """Speaks to every account's gateway by its record in the registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        send: Callable[[Record, Message], bool],
+        state_of: Callable[[Record], State],
+        fenced: FenceAnswer,
+    ) -> None:
+        self._registry = registry
+        self._send = send
+        self._state_of = state_of
+        self._fenced = fenced
+        self._ids = itertools.count(1)
+        self._queries: dict[str, asyncio.Future[QueryResult]] = {}
+        self._wanted: dict[int, Fence] = {}  # bot -> the last fence asked for, until it is acknowledged
+        self._rosters: dict[str, Roster] = {}
+        self.figures: dict[str, Figures] = {}
+
+    def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
+        """Ask the account's gateway to fence; asked again at each of its Hellos until it answers."""
+        run = record.run
+        key = run.keys.public if run is not None and run.keys is not None and alive else ""
+        message = Fence(
+            id=f"f{next(self._ids)}",
+            bot_id=record.bot_id,
+            name=record.name,
+            epoch=epoch,
+            alive=alive,
+            magic=record.magic,
+            key=key,
+            cause_id=cause_id,
+        )
+        self._wanted[record.bot_id] = message
+        self._to_gateway(record.account, message)
+
+    def gateway_said_hello(self, account: str) -> None:
+        """A gateway is (again) there: tell it who may trade, and who is expected."""
+        self._rosters.pop(account, None)
+        self.refresh_rosters()
+        for bot_id, message in list(self._wanted.items()):
+            record = self._registry.by_id.get(bot_id)
+            if record is not None and record.account == account:
+                self._to_gateway(account, message)
+        # A gateway that lost its ledger, or came from a backup, must know the living as well.
+        for record in self._registry.by_name.values():
+            run = record.run
+            if record.account == account and run is not None and not run.ended and record.bot_id not in self._wanted:
+                self.fence(record, run.epoch, True, "")
+
+    def answered(self, message: Fenced) -> None:
+        """A fence stands (or was refused)."""
+        asked = self._wanted.get(message.bot_id)
+        record = self._registry.by_id.get(message.bot_id)
+        if asked is None or record is None or asked.id != message.id:
+            return
+        del self._wanted[message.bot_id]
+        if message.ok:
+            record.fenced = (message.epoch, asked.alive)
+        self._fenced(record, message)
+
+    def result(self, message: QueryResult) -> None:
+        """The answer to a question."""
+        future = self._queries.pop(message.id, None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def took_figures(self, account: str, message: Figures) -> None:
+        """The terminal's figures of the account and of its bots."""
+        self.figures[account] = message
+        for figures in message.bots:
+            record = self._registry.by_id.get(figures.bot_id)
+            if record is not None:
+                record.figures = figures
+
+    async def query(self, account: str, what: str, args: dict[str, Any], cause_id: str = "",
+                    timeout: float = _QUERY_TIMEOUT) -> Any:  # fmt: skip
+        """Ask the account's gateway. Raises GatewayUnavailable with the reason."""
+        number = f"q{next(self._ids)}"
+        future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
+        self._queries[number] = future
+        try:
+            if not self._to_gateway(account, Query(id=number, what=what, args=args, cause_id=cause_id)):
+                raise GatewayUnavailable(f"the gateway of account {account!r} is not up", hint="stablehand accounts")
+            async with asyncio.timeout(timeout):
+                answer = await future
+        except TimeoutError:
+            raise GatewayUnavailable(
+                f"the gateway of account {account!r} did not answer within {timeout:g} s"
+            ) from None
+        finally:
+            self._queries.pop(number, None)
+        if not answer.ok:
+            raise GatewayUnavailable(f"account {account!r}: {answer.error}", code="refused")
+        return answer.result
+
+    def refresh_rosters(self) -> None:
+        """Send each account's roster where it changed: whom to attribute deals to, whom lockstep waits for."""
+        entries: dict[str, list[RosterEntry]] = {account: [] for account in self._registry.gateways}
+        for record in self._registry.by_name.values():
+            assert record.config is not None
+            expected = record.wanted == "running" and self._state_of(record) not in _NOT_EXPECTED
+            entries.setdefault(record.account, []).append(
+                RosterEntry(
+                    bot_id=record.bot_id,
+                    name=record.name,
+                    symbol=record.config.market,
+                    timeframe=record.config.timeframe,
+                    magic=record.magic,
+                    running=expected,
+                )
+            )
+        for account, bots in entries.items():
+            roster = Roster(bots=bots)
+            if self._rosters.get(account) != roster and self._to_gateway(account, roster):
+                self._rosters[account] = roster
+
+    def _to_gateway(self, account: str, message: Message) -> bool:
+        gateway = self._registry.gateways.get(account)
+        return gateway is not None and self._send(gateway, message)
+
+
+_NOT_EXPECTED: Final = frozenset({State.FAILED, State.STOPPED, State.PAUSED})

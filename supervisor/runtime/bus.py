@@ -1,0 +1,141 @@
+"""The bus: one ROUTER that every bot and gateway speaks to.
+
+Heartbeats go straight into the registry; everything else becomes a call of the daemon, once the Hello of
+that route is accepted. Who a peer is, is said by its Hello and proved by its run token, never by its socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import zmq
+
+from protocol import codec
+from protocol.errors import BadFrame
+from protocol.messages import WIRE, Hello, Message, Unwelcome, Welcome
+from supervisor.runtime import clock
+from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.sockets import Pump
+
+#: Said to a peer that speaks without a Hello (a new supervisor does not know the old connections).
+SAY_HELLO: Final = "hello?"
+
+
+class Listener(Protocol):
+    """What the daemon does with the bus's messages."""
+
+    def hello(self, record: Record, message: Hello) -> None:
+        """A run said who it is, and was accepted."""
+
+    def heard(self, record: Record, message: Message) -> None:
+        """A message of a run whose Hello was accepted."""
+
+    def analysis_hello(self, message: Hello, reply: Callable[[Message], bool]) -> bool:
+        """An analysis on demand reports for its token; False when nobody asked for it."""
+
+    def analysis_heard(self, token: str, message: Message) -> None:
+        """Its result."""
+
+    def bad_frame(self, error: Exception) -> None:
+        """A frame was dropped."""
+
+
+class Bus:
+    """Owns the socket."""
+
+    def __init__(
+        self, socket: zmq.Socket[Any], registry: Registry, listener: Listener, boot: str, interval: float
+    ) -> None:
+        self._registry = registry
+        self._listener = listener
+        self._welcome = Welcome(supervisor_boot=boot, heartbeat_interval=interval)
+        self._analyses: dict[bytes, str] = {}  # route -> token
+        self._asked: dict[bytes, float] = {}  # strangers who were asked for a Hello, and when
+        self.heartbeats = 0
+        self.accepting = False  # set once adoption knows every open run
+        self._pump = Pump(socket, self._take, listener.bad_frame)
+
+    def send(self, record: Record, message: Message) -> bool:
+        """Send to the record's run. False when it cannot be reached now."""
+        run = record.run
+        if run is None or run.route is None:
+            return False
+        if not self._pump.send([run.route, codec.encode(message)]):
+            self._registry.unroute(run)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._pump.close()
+
+    def _take(self, frames: list[bytes]) -> None:
+        route, frame = frames[0], frames[-1]
+        record = self._registry.by_route.get(route)
+        if codec.is_heartbeat(frame):
+            if record is None:
+                self._ask_hello(route)
+                return
+            run = record.run
+            if run is not None:
+                run.beat = codec.decode_heartbeat(frame)
+                run.beat_at = clock.now()
+                self.heartbeats += 1
+            return
+        message = codec.decode(frame)
+        if isinstance(message, Hello):
+            self._hello(route, message)
+        elif record is not None:
+            if record.run is not None:
+                record.run.beat_at = clock.now()
+            self._listener.heard(record, message)
+        elif route in self._analyses:
+            self._listener.analysis_heard(self._analyses[route], message)
+        else:
+            self._ask_hello(route)
+
+    def _hello(self, route: bytes, message: Hello) -> None:
+        if not self.accepting:
+            self._ask_hello(route)
+            return
+        if not WIRE - 1 <= message.wire <= WIRE + 1:
+            self._refuse(route, f"wire version {message.wire}; this supervisor speaks {WIRE}")
+            return
+        if message.kind == "analysis":
+            if self._listener.analysis_hello(message, lambda answer: self._pump.send([route, codec.encode(answer)])):
+                self._analyses[route] = message.token
+                if len(self._analyses) > 1000:
+                    self._analyses.pop(next(iter(self._analyses)))
+            else:
+                self._refuse(route, "nobody asked for this analysis")
+            return
+        record = self._registry.by_token.get(message.token)
+        if record is None or record.run is None or record.bot_id != message.bot_id:
+            self._refuse(route, "unknown run")
+            return
+        if record.run.epoch != message.epoch:
+            self._refuse(route, f"epoch {message.epoch} is over; the run is {record.run.epoch}")
+            return
+        self._registry.route(record, route)
+        record.run.beat_at = clock.now()
+        self._pump.send([route, codec.encode(self._welcome)])
+        self._listener.hello(record, message)
+
+    def _ask_hello(self, route: bytes) -> None:
+        # At most once a second each, so that a flood of strangers costs no more than reading it.
+        now = clock.now()
+        if now - self._asked.get(route, -1.0) < 1.0:
+            return
+        if len(self._asked) > 5000:
+            self._asked.clear()
+        self._asked[route] = now
+        self._refuse(route, SAY_HELLO)
+
+    def _refuse(self, route: bytes, reason: str) -> None:
+        self._pump.send([route, codec.encode(Unwelcome(reason=reason))])
+
+
+def describe_bad_frame(error: Exception) -> str:
+    """One line for the log."""
+    return error.message if isinstance(error, BadFrame) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,116 @@
+"""Which bots there are: the file's, those added at run time, and what `update` laid over them.
+
+Pure: rows in, configurations and differences out. A bot's effective configuration is the file's defaults,
+below what was declared or added, below its override; `params` are laid over each other key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.botconfig import AccountConfig, BotConfig
+from protocol.errors import INVALID, StablehandError
+from supervisor.bots import bot_config
+from supervisor.policy.states import Limits
+
+NOT_CHANGEABLE = ("name", "wanted")
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with the keys of `above` on top; tables (params) key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def effective(
+    name: str,
+    base: Mapping[str, Any],
+    override: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    accounts: Mapping[str, AccountConfig],
+) -> BotConfig:
+    """The bot as it runs. Raises InvalidInput with one line."""
+    entry = laid_over(base, override)
+    if "strategy" in override and override["strategy"] != base.get("strategy") and "params" not in override:
+        entry["params"] = {}  # another strategy does not have this one's parameters
+    return bot_config({**entry, "name": name}, defaults, accounts)
+
+
+def difference(before: BotConfig, after: BotConfig) -> dict[str, list[Any]]:
+    """`{key: [old, new]}`; parameters as `params.key`."""
+    changed: dict[str, list[Any]] = {}
+    old, new = before.model_dump(), after.model_dump()
+    for key in new:
+        if key in NOT_CHANGEABLE or old[key] == new[key]:
+            continue
+        if key != "params":
+            changed[key] = [old[key], new[key]]
+            continue
+        for name in sorted({*old["params"], *new["params"]}):
+            pair = [old["params"].get(name), new["params"].get(name)]
+            if pair[0] != pair[1]:
+                changed[f"params.{name}"] = pair
+    return changed
+
+
+def unflatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"params.fast": 10}` as `{"params": {"fast": 10}}`. Raises StablehandError for a key that cannot change."""
+    entry: dict[str, Any] = {}
+    for key, value in settings.items():
+        head, _, tail = str(key).partition(".")
+        if head in NOT_CHANGEABLE:
+            hint = "remove it and add it under another name" if head == "name" else "use start, stop, pause or resume"
+            raise StablehandError(f"{head} cannot be updated", hint=hint, code=INVALID)
+        if not tail:
+            entry = laid_over(entry, {head: value})
+        elif head == "params":
+            entry = laid_over(entry, {"params": {tail: value}})
+        else:
+            raise StablehandError(f"unknown key {key!r}", hint="only params has keys of its own", code=INVALID)
+    return entry
+
+
+def limits_of(config: BotConfig) -> Limits:
+    """What the lifecycle needs to know of a configuration."""
+    return Limits(
+        restart=config.restart,
+        intensity=config.intensity,
+        period=config.period_seconds,
+        backoff_initial=config.backoff_initial_seconds,
+        backoff_max=config.backoff_max_seconds,
+        stable_after=config.stable_after_seconds,
+        start_timeout=config.start_timeout_seconds,
+        stop_timeout=config.stop_timeout_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FileDifference:
+    """What a changed file would change."""
+
+    added: dict[str, dict[str, Any]]
+    removed: tuple[str, ...]
+    changed: dict[str, dict[str, list[Any]]]
+    overrides: dict[str, dict[str, Any]]
+    supervisor: dict[str, list[Any]]  # takes effect when the supervisor starts the next time
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would change."""
+        return not (self.added or self.removed or self.changed or self.supervisor)
+
+    def as_dict(self, applied: bool) -> dict[str, Any]:
+        """For the wire."""
+        return {
+            "added": sorted(self.added),
+            "removed": list(self.removed),
+            "changed": self.changed,
+            "overrides": self.overrides,
+            "supervisor": self.supervisor,
+            "applied": applied,
+        }

@@ -1,0 +1,148 @@
+"""Everything that happened, in order: into the journal first, to subscribers after the commit.
+
+Entries that the disk refuses wait here (bounded) and are tried again; meanwhile `behind` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from protocol import codec, topics
+from store import journal
+from store.errors import StoreError
+from store.journal import NewRow
+from store.writer import Writer
+from supervisor.runtime import clock
+
+_KEPT: Final = 10_000
+_RETRY_SECONDS: Final = 1.0
+
+log = logging.getLogger("stablehand.journal")
+
+Publish = Callable[[bytes, bytes], None]
+Committed = Callable[[], None]
+
+
+class Chronicle:
+    """The one way into the journal."""
+
+    def __init__(self, writer: Writer, last_seq: int) -> None:
+        self._writer = writer
+        self._publish: Publish = _nobody
+        self._loop = asyncio.get_running_loop()
+        self._pending: deque[tuple[NewRow, Committed | None]] = deque()
+        self._in_flight: list[tuple[NewRow, Committed | None]] = []
+        self._scheduled = False
+        self.last_seq = last_seq
+        self.failing = ""  # why the last write failed; empty when it did not
+        self.dropped = 0
+        self._one_by_one = False
+
+    def publish_to(self, publish: Publish) -> None:
+        """Where committed events go: `publish(topic, frame)`."""
+        self._publish = publish
+
+    @property
+    def behind(self) -> bool:
+        """Whether something that happened is not remembered yet because the store refuses."""
+        return bool(self.failing)
+
+    def add(
+        self,
+        type: str,
+        text: str,
+        *,
+        bot: str | None = None,
+        bot_id: int | None = None,
+        cause_id: str = "",
+        data: dict[str, Any] | None = None,
+        at: float | None = None,
+        epoch: int | None = None,
+        run_seq: int | None = None,
+        committed: Committed | None = None,
+    ) -> None:
+        """Note an event; `committed` is called on the loop once it is durable."""
+        row = NewRow(
+            at=clock.wall() if at is None else at,
+            type=type,
+            bot=bot,
+            bot_id=bot_id,
+            text=text,
+            data=data or {},
+            cause_id=cause_id,
+            epoch=epoch,
+            run_seq=run_seq,
+        )
+        if len(self._pending) >= _KEPT:
+            self._pending.popleft()
+            self.dropped += 1
+        self._pending.append((row, committed))
+        self._soon(0)
+
+    def flushed(self) -> bool:
+        """Whether all is written."""
+        return not self._pending and not self._in_flight
+
+    def _soon(self, delay: float) -> None:
+        if not self._scheduled and not self._in_flight:
+            self._scheduled = True
+            self._loop.call_later(delay, self._write)
+
+    def _write(self) -> None:
+        self._scheduled = False
+        if not self._pending or self._in_flight:
+            return
+        # One batch at a time keeps the order of the numbers the order of the events.
+        most = 1 if self._one_by_one else len(self._pending)
+        self._in_flight = [self._pending.popleft() for _ in range(most)]
+        self._one_by_one = self._one_by_one and bool(self._pending)
+        rows = [row for row, _ in self._in_flight]
+
+        def done(result: list[int] | Exception) -> None:
+            self._loop.call_soon_threadsafe(self._written, result)
+
+        self._writer.submit(lambda conn: journal.append(conn, rows), done)
+
+    def _written(self, result: Sequence[int] | Exception) -> None:
+        batch, self._in_flight = self._in_flight, []
+        if isinstance(result, Exception) and not isinstance(result, StoreError):
+            # Not the disk but a row: it must not hold up all the others for ever.
+            log.error("journal: %d entries not written: %r", len(batch), result)
+            if len(batch) > 1:
+                self._pending.extendleft(reversed(batch))
+                self._one_by_one = True
+            else:
+                self.dropped += 1
+            self._soon(0)
+            return
+        if isinstance(result, Exception):
+            self.failing = str(result)
+            self._pending.extendleft(reversed(batch))
+            self._soon(_RETRY_SECONDS)
+            return
+        self.failing = ""
+        for (row, committed), seq in zip(batch, result, strict=True):
+            if seq:  # 0: a history row that was there already
+                self.last_seq = max(self.last_seq, seq)
+                event = {
+                    "seq": seq,
+                    "at": row.at,
+                    "type": row.type,
+                    "bot": row.bot,
+                    "text": row.text,
+                    "data": row.data,
+                    "cause_id": row.cause_id,
+                }
+                self._publish(topics.event(row.bot), codec.pack(event))
+            if committed is not None:
+                committed()
+        if self._pending:
+            self._soon(0)
+
+
+def _nobody(topic: bytes, frame: bytes) -> None:
+    """Before the event socket is bound nobody can have subscribed."""

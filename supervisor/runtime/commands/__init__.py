@@ -1,0 +1,1 @@
+"""What can be asked over the control socket, by theme. Each handler takes (args, cause id)."""

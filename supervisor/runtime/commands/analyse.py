@@ -1,0 +1,78 @@
+"""analysis: what a bot's strategy says now; a bot that does not run is asked through a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any, Final
+
+from protocol import keys
+from protocol.errors import REFUSED, TIMEOUT, StablehandError
+from protocol.messages import Command
+from supervisor.policy.states import State
+from supervisor.runtime.commands.select import select
+from supervisor.runtime.registry import Record
+from supervisor.runtime.specs import SpecMaker
+from supervisor.runtime.stable import Stable
+
+_TIMEOUT: Final = 20.0
+
+
+class Analyses:
+    """Runs analyses on demand."""
+
+    def __init__(self, stable: Stable, specs: SpecMaker, admit: Any) -> None:
+        self._stable = stable
+        self._specs = specs
+        self._admit = admit  # the key door, on tcp
+
+    async def analysis(self, stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+        """`{signal, price, explanation, figures, bar_time, at, live}`."""
+        record = select(stable, {"bots": [args.get("bot")]})[0]
+        live = stable.state(record) in (State.RUNNING, State.PAUSED)
+        result = await (self._live(record, cause) if live else self._on_demand(record))
+        return {"name": record.name, **result, "live": live}
+
+    async def _live(self, record: Record, cause: str) -> dict[str, Any]:
+        number = f"a:{secrets.token_hex(8)}"
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._stable.commands_waiting[number] = future
+        try:
+            if not self._stable.bus.send(record, Command(id=number, verb="analyse", cause_id=cause)):
+                raise StablehandError(f"{record.name} cannot be reached now", code=REFUSED)
+            return await _answer(future, record)
+        finally:
+            self._stable.commands_waiting.pop(number, None)
+
+    async def _on_demand(self, record: Record) -> dict[str, Any]:
+        token = secrets.token_hex(16)
+        pair = None
+        if self._admit is not None:
+            pair = keys.new_pair()
+            self._admit.admit(pair.public, record.name)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._stable.analyses[token] = future
+        launcher = ""
+        try:
+            launcher, reply = await self._stable.launchers.launch(self._specs.analysis(record, token, pair))
+            if not reply.get("ok"):
+                raise StablehandError(f"the analysis could not start: {reply.get('error')}", code=REFUSED)
+            return await _answer(future, record)
+        finally:
+            self._stable.analyses.pop(token, None)
+            if pair is not None:
+                self._admit.forget(pair.public)
+            if launcher and not (future.done() and not future.cancelled()):
+                self._stable.launchers.signal(launcher, token, 9, group=True)
+
+
+async def _answer(future: asyncio.Future[dict[str, Any]], record: Record) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            done = await future
+    except TimeoutError:
+        raise StablehandError(f"{record.name}: no analysis within {_TIMEOUT:g} s", code=TIMEOUT,
+                              hint="is the account's gateway up? stablehand accounts") from None  # fmt: skip
+    if not done["ok"]:
+        raise StablehandError(f"{record.name}: {done['error']}", code=REFUSED)
+    return dict(done["result"])

@@ -1,0 +1,255 @@
+"""add, update, remove: bots are changed in one transaction, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from protocol.botconfig import BotConfig
+from protocol.errors import CONFLICT, INVALID, REFUSED, StablehandError
+from store import bots as bot_table
+from supervisor.bots import bot_config, check_netting
+from supervisor.policy import events
+from supervisor.policy.fleet import AT_REST
+from supervisor.policy.states import Bot, State, Wanted
+from supervisor.runtime import clock
+from supervisor.runtime.catalog import difference, effective, laid_over, limits_of, unflatten
+from supervisor.runtime.commands.select import select
+from supervisor.runtime.registry import Record, magic_of
+from supervisor.runtime.stable import Stable
+
+_CLOSE_TIMEOUT = 60.0
+
+
+async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Add bots; those wanted running (the default) start."""
+    entries = args.get("bots")
+    if not isinstance(entries, list) or not entries or not all(isinstance(one, dict) for one in entries):
+        raise StablehandError("bots is a list of tables, each with at least name, market and strategy", code=INVALID)
+    async with stable.changing:
+        configs: list[BotConfig] = []
+        for entry in entries:
+            config = bot_config(entry, stable.config.bot_defaults, stable.config.accounts)
+            if config.name in stable.registry.by_name or any(config.name == one.name for one in configs):
+                raise StablehandError(f"a bot is called {config.name!r} already",
+                                      hint="choose another name, or update that bot", code=CONFLICT)  # fmt: skip
+            configs.append(config)
+        check_netting([*stable.configs(), *configs], stable.config.accounts)
+        await check_strategies(stable, configs)
+
+        def write(conn: Connection) -> list[int]:
+            return [
+                bot_table.insert_bot(conn, config.name, added=_written(entry), wanted=config.wanted)
+                for config, entry in zip(configs, entries, strict=True)
+            ]
+
+        ids = await stable.commit(write)
+        for bot_id, config, entry in zip(ids, configs, entries, strict=True):
+            record = take_in(stable, bot_id, config, wanted=config.wanted, added=_written(entry))
+            stable.chronicle.add("added", f"added: {config.strategy} on {config.market}", bot=config.name,
+                                 bot_id=bot_id, cause_id=cause)  # fmt: skip
+            want(stable, record, cause)
+    return {"added": [config.name for config in configs]}
+
+
+async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Change settings. What ran is restarted, and nothing else; a declared bot keeps it as an override."""
+    changes = _requested(stable, args)
+    async with stable.changing:
+        planned: list[tuple[Record, dict[str, Any], BotConfig]] = []
+        for record, settings in changes:
+            planned.append((record, settings, _changed(stable, record, settings)))
+        names = [record.name for record, _, _ in planned]
+        configs = [config for _, _, config in planned]
+        check_netting([*stable.configs(without=names), *configs], stable.config.accounts)
+        await check_strategies(stable, configs)
+
+        def write(conn: Connection) -> None:
+            for record, settings, _ in planned:
+                if record.declared is not None:
+                    bot_table.set_override(conn, record.bot_id, laid_over(record.override, settings))
+                else:
+                    bot_table.set_added(conn, record.bot_id, laid_over(record.added or {}, settings))
+
+        await stable.commit(write)
+        answer = []
+        for record, settings, config in planned:
+            assert record.config is not None
+            changed = difference(record.config, config)
+            if record.declared is not None:
+                record.override = laid_over(record.override, settings)
+            else:
+                record.added = laid_over(record.added or {}, settings)
+            restarted = reconfigure(stable, record, config, cause) if changed else False
+            text = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items()) or "nothing changed"
+            stable.chronicle.add("updated", text, bot=record.name, bot_id=record.bot_id, cause_id=cause,
+                                 data={"changed": changed})  # fmt: skip
+            answer.append({"name": record.name, "changed": changed, "restarted": restarted})
+    return {"updated": answer}
+
+
+async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Stop the bots, close their positions or say that they stay, and forget the names. Ids stay used."""
+    positions = args.get("positions", "keep")
+    if positions not in ("keep", "close"):
+        raise StablehandError(f"unknown positions {positions!r}", hint="known: keep, close", code=INVALID)
+    chosen = select(stable, args)
+    async with stable.changing:
+        declared = [one.name for one in chosen if any(bot.name == one.name for bot in stable.config.bots)]
+        if declared:
+            raise StablehandError(f"{', '.join(declared)}: declared in {stable.config.path.name}", code=REFUSED,
+                                  hint="take it out of the file and reload, then remove it")  # fmt: skip
+        for record in chosen:
+            stable.post(events.WantStopped(record.bot_id, cause_id=cause))
+        patience = max((record.config.stop_timeout_seconds for record in chosen if record.config), default=0) + 10
+        at_rest = await stable.wait_until(lambda: all(stable.state(one) in AT_REST for one in chosen), patience)
+        if not at_rest:
+            late = [one.name for one in chosen if stable.state(one) not in AT_REST]
+            raise StablehandError(f"not stopped within {patience:g} s: {', '.join(late)}", code=REFUSED,
+                                  hint="nothing was removed; they are still being stopped")  # fmt: skip
+        texts = {}
+        for record in chosen:
+            texts[record.name] = await _positions(stable, record, positions, cause)
+        at = clock.wall()
+        ids = [record.bot_id for record in chosen]
+
+        def write(conn: Connection) -> None:
+            bot_table.set_wanted(conn, ids, "stopped")
+            for bot_id in ids:
+                bot_table.remove(conn, bot_id, at)
+
+        await stable.commit(write)
+        for record in chosen:
+            stable.chronicle.add("removed", f"removed; {texts[record.name]}", bot=record.name, bot_id=record.bot_id,
+                                 cause_id=cause)  # fmt: skip
+            stable.fleet.remove(record.bot_id)
+            stable.registry.drop(record)
+        stable.accounts.refresh_rosters()
+    return {"removed": [record.name for record in chosen], "positions": texts}
+
+
+async def check_strategies(stable: Stable, configs: Sequence[BotConfig]) -> None:
+    """Raise StablehandError for the first strategy or parameter that is wrong."""
+    checked: set[str] = set()
+    for config in configs:
+        key = repr((config.strategy, sorted(config.params.items(), key=str)))
+        if key in checked:
+            continue
+        checked.add(key)
+        for param, message in await stable.launchers.check(config):
+            where = f"{config.name}: {param}" if param and param != "strategy" else config.name
+            raise StablehandError(f"{where}: {message}", code=INVALID)
+
+
+def take_in(
+    stable: Stable,
+    bot_id: int,
+    config: BotConfig,
+    *,
+    wanted: str,
+    declared: dict[str, Any] | None = None,
+    added: dict[str, Any] | None = None,
+    override: dict[str, Any] | None = None,
+    ceiling: int = 0,
+) -> Record:
+    """A bot becomes known to registry and fleet, at rest."""
+    record = Record(
+        bot_id=bot_id,
+        name=config.name,
+        kind="bot",
+        wanted=wanted,
+        account=config.account,
+        config=config,
+        declared=declared,
+        added=added,
+        override=override or {},
+        epoch_ceiling=ceiling,
+        magic=magic_of(stable.installation, bot_id),
+    )
+    stable.registry.add(record)
+    stable.fleet.add(
+        Bot(
+            bot_id=bot_id,
+            name=config.name,
+            limits=limits_of(config),
+            priority=config.priority,
+            wanted=Wanted(wanted),
+            floor=ceiling,
+        )
+    )
+    return record
+
+
+def reconfigure(stable: Stable, record: Record, config: BotConfig, cause: str) -> bool:
+    """Let the new configuration take effect; whether the bot was restarted for it."""
+    record.config = config
+    record.account = config.account
+    stable.fleet.configure(record.bot_id, limits=limits_of(config), priority=config.priority)
+    stable.accounts.refresh_rosters()
+    if stable.state(record) in AT_REST:
+        return False
+    stable.post(events.Restart(record.bot_id, cause_id=cause))
+    return True
+
+
+def want(stable: Stable, record: Record, cause: str) -> None:
+    """Set off what is wanted of a bot that has just become known."""
+    if record.wanted == "running":
+        stable.post(events.WantRunning(record.bot_id, cause_id=cause))
+    elif record.wanted == "paused":
+        stable.post(events.WantPaused(record.bot_id, cause_id=cause))
+
+
+def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[str, Any]]]:
+    updates = args.get("updates")
+    if updates is None:
+        settings = args.get("set")
+        if not isinstance(settings, dict) or not settings:
+            raise StablehandError("nothing to set", hint="give key=value", code=INVALID)
+        entry = unflatten(settings)
+        return [(record, entry) for record in select(stable, args)]
+    if not isinstance(updates, list) or not all(isinstance(one, dict) for one in updates):
+        raise StablehandError("updates is a list of {name, set}", code=INVALID)
+    return [(stable.registry.named(str(one.get("name"))), unflatten(one.get("set") or {})) for one in updates]
+
+
+def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> BotConfig:
+    assert record.config is not None
+    base = record.declared if record.declared is not None else record.added or {}
+    if record.declared is not None:
+        override = laid_over(record.override, settings)
+    else:
+        base, override = laid_over(base, settings), {}
+        if "strategy" in settings and settings["strategy"] != record.config.strategy and "params" not in settings:
+            base["params"] = {}
+    config = effective(record.name, base, override, stable.config.bot_defaults, stable.config.accounts)
+    moved = (config.account, config.market) != (record.config.account, record.config.market)
+    if moved and record.figures is not None and record.figures.volume:
+        raise StablehandError(f"{record.name} has an open position on {record.config.market}", code=REFUSED,
+                              hint="close it before the bot moves to another market or account")  # fmt: skip
+    return config
+
+
+async def _positions(stable: Stable, record: Record, positions: str, cause: str) -> str:
+    mine = await stable.accounts.query(record.account, "positions", {"magic": record.magic}, cause)
+    mine = [one for one in mine or [] if one.get("magic") == record.magic]
+    if not mine:
+        return "no open position"
+    if positions == "keep":
+        kept = ", ".join(f"{one['volume']} {one['symbol']} #{one['ticket']}" for one in mine)
+        return f"position kept open: {kept}"
+    if stable.state(record) is State.FAILED:
+        stable.accounts.fence(record, stable.bot(record).epoch, False, cause)
+    result = await stable.accounts.query(record.account, "close", {"magic": record.magic, "bot_id": record.bot_id},
+                                         cause, timeout=_CLOSE_TIMEOUT)  # fmt: skip
+    left = result.get("left") if isinstance(result, dict) else None
+    if left:
+        raise StablehandError(f"{record.name}: {left}", hint="nothing was removed; try again when the market is open",
+                              code=REFUSED)  # fmt: skip
+    return f"{len(mine)} position{'s' if len(mine) > 1 else ''} closed"
+
+
+def _written(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in ("name", "wanted")}

@@ -1,0 +1,147 @@
+"""start, stop, restart, pause, resume: they change what is wanted, and answer at once or when it is so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from protocol.errors import INVALID, StablehandError
+from store import bots as bot_table
+from store.errors import StoreError
+from supervisor.policy import events
+from supervisor.policy.states import State
+from supervisor.runtime.commands.select import select
+from supervisor.runtime.registry import Record
+from supervisor.runtime.stable import Stable
+
+_ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.PAUSED, State.BACKOFF, State.ADOPTING})
+_LONGEST_WAIT: Final = 86_400.0
+
+
+async def start(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Wanted running. A bot that runs (or is on its way) is left alone; one in quarantine gets a clean slate."""
+    return await _want(stable, args, cause, "running", _is_up, State.RUNNING, events.WantRunning)
+
+
+async def pause(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Wanted paused: alive, watching, not trading."""
+    return await _want(stable, args, cause, "paused", _never, State.PAUSED, events.WantPaused)
+
+
+async def resume(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """A paused bot trades again; one that is stopped stays so, and says so."""
+    chosen = select(stable, args)
+    stopped = [one.name for one in chosen if one.wanted == "stopped"]
+    rest = [one for one in chosen if one.wanted != "stopped"]
+    answer = await _want(stable, {**args, "_chosen": rest}, cause, "running", _is_up, State.RUNNING, events.WantRunning)
+    answer["failed"].update(dict.fromkeys(stopped, "it is stopped, not paused; use start"))
+    return answer
+
+
+async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """A fresh run of each. One that was stopped is wanted running from now on."""
+    _refuse_while_leaving(stable)
+    chosen = select(stable, args)
+    stopped = [one.bot_id for one in chosen if one.wanted == "stopped"]
+    if stopped:
+        await stable.commit(lambda conn: bot_table.set_wanted(conn, stopped, "running"))
+    before = {one.bot_id: stable.bot(one).epoch for one in chosen}
+    for record in chosen:
+        if record.wanted == "stopped":
+            record.wanted = "running"
+        stable.post(events.Restart(record.bot_id, cause_id=cause))
+
+    def reached(record: Record) -> bool:
+        bot = stable.bot(record)
+        aim = State.PAUSED if record.wanted == "paused" else State.RUNNING
+        return bot.epoch > before[record.bot_id] and bot.state is aim
+
+    answer: dict[str, Any] = {"done": [one.name for one in chosen], "already": [], "failed": {}}
+    await _wait(stable, args, chosen, reached, answer)
+    return answer
+
+
+async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Wanted stopped. It acts first and is remembered as soon as the disk accepts."""
+    chosen = select(stable, args)
+    mode = args.get("mode", "keep")
+    if mode not in ("keep", "kill"):
+        raise StablehandError(f"unknown mode {mode!r}", hint="known: keep, kill", code=INVALID)
+    already = [one.name for one in chosen if one.wanted == "stopped" and stable.state(one) is State.STOPPED]
+    acting = [one for one in chosen if one.name not in already]
+    for record in acting:
+        record.wanted = "stopped"
+        stable.post(events.WantStopped(record.bot_id, mode=mode, cause_id=cause))
+    answer: dict[str, Any] = {"done": [one.name for one in acting], "already": already, "failed": {}}
+    try:
+        ids = [one.bot_id for one in acting]
+        await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, "stopped"))
+    except StoreError as error:
+        answer["warning"] = f"in force, NOT remembered: {error.message}"
+    await _wait(stable, args, acting, lambda one: stable.state(one) is State.STOPPED, answer)
+    return answer
+
+
+async def _want(
+    stable: Stable,
+    args: dict[str, Any],
+    cause: str,
+    wanted: str,
+    is_already: Callable[[Stable, Record], bool],
+    aim: State,
+    event: Callable[..., events.Event],
+) -> dict[str, Any]:
+    _refuse_while_leaving(stable)
+    chosen: list[Record] = args["_chosen"] if "_chosen" in args else select(stable, args)
+    already = [one for one in chosen if one.wanted == wanted and (is_already(stable, one) or stable.state(one) is aim)]
+    acting = [one for one in chosen if one not in already]
+    if acting:
+        # Remembered before it is acted on: an unremembered start would be a surprise after a reboot.
+        ids = [one.bot_id for one in acting]
+        await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, wanted))
+    for record in acting:
+        record.wanted = wanted
+        stable.post(event(record.bot_id, cause_id=cause))
+    answer: dict[str, Any] = {
+        "done": [one.name for one in acting],
+        "already": [one.name for one in already],
+        "failed": {},
+    }
+    await _wait(stable, args, chosen, lambda one: stable.state(one) is aim, answer)
+    return answer
+
+
+async def _wait(
+    stable: Stable,
+    args: dict[str, Any],
+    chosen: list[Record],
+    reached: Callable[[Record], bool],
+    answer: dict[str, Any],
+) -> None:
+    seconds = args.get("wait")
+    if seconds is None:
+        return
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= _LONGEST_WAIT:
+        raise StablehandError(f"wait = {seconds!r}: a number of seconds from 0 to {_LONGEST_WAIT:g}", code=INVALID)
+
+    def settled(record: Record) -> bool:
+        return reached(record) or stable.state(record) is State.FAILED
+
+    await stable.wait_until(lambda: all(settled(one) for one in chosen), float(seconds))
+    answer["reached"] = [one.name for one in chosen if reached(one)]
+    answer["missed"] = {
+        one.name: stable.bot(one).reason or f"still {stable.state(one).value}" for one in chosen if not reached(one)
+    }
+
+
+def _is_up(stable: Stable, record: Record) -> bool:
+    return stable.state(record) in _ALIVE
+
+
+def _never(stable: Stable, record: Record) -> bool:
+    return False
+
+
+def _refuse_while_leaving(stable: Stable) -> None:
+    if stable.leaving:
+        raise StablehandError("the supervisor is leaving", code="refused")

@@ -1,0 +1,131 @@
+"""reload: read the file again, show what differs, and apply it when asked. It starts or stops no known bot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import Connection
+
+from protocol.botconfig import BotConfig
+from protocol.errors import StablehandError
+from store import bots as bot_table
+from supervisor.bots import check_netting
+from supervisor.config import Config, load
+from supervisor.runtime.catalog import FileDifference, difference, effective
+from supervisor.runtime.commands.configure import check_strategies, reconfigure, take_in, want
+from supervisor.runtime.stable import Stable
+
+
+async def reload(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """`{apply: bool}`: the difference, and whether it was applied. A wrong file changes nothing."""
+    async with stable.changing:
+        config = await asyncio.to_thread(load, stable.config.path)
+        _refuse_other_accounts(stable, config)
+        planned = _planned(stable, config)
+        difference_ = _compare(stable, config, planned)
+        everyone = [*planned.values(), *(one.config for one in stable.registry.by_name.values()
+                                         if one.config and one.name not in planned)]  # fmt: skip
+        check_netting(everyone, config.accounts)
+        await check_strategies(stable, list(planned.values()))
+        if not args.get("apply") or difference_.empty:
+            if difference_.empty:
+                stable.config = config
+            return difference_.as_dict(applied=False)
+        await _apply(stable, config, planned, difference_, cause)
+        return difference_.as_dict(applied=True)
+
+
+def declared_entries(config: Config) -> dict[str, dict[str, Any]]:
+    """What the file says of each bot, without name and first wish."""
+    return {
+        str(entry["name"]): {key: value for key, value in entry.items() if key not in ("name", "wanted")}
+        for entry in config.declared
+    }
+
+
+def _planned(stable: Stable, config: Config) -> dict[str, BotConfig]:
+    planned = {}
+    for name, entry in declared_entries(config).items():
+        record = stable.registry.by_name.get(name)
+        override = record.override if record is not None and record.declared is not None else {}
+        planned[name] = effective(name, entry, override, config.bot_defaults, config.accounts)
+    for record in stable.registry.by_name.values():  # a changed default changes added bots too
+        if record.name not in planned:
+            base = record.declared if record.declared is not None else record.added or {}
+            planned[record.name] = effective(record.name, base, record.override, config.bot_defaults, config.accounts)
+    return planned
+
+
+def _compare(stable: Stable, config: Config, planned: dict[str, BotConfig]) -> FileDifference:
+    entries = declared_entries(config)
+    known = stable.registry.by_name
+    changed = {}
+    for name, after in planned.items():
+        record = known.get(name)
+        if record is not None and record.config is not None:
+            changes = difference(record.config, after)
+            if changes:
+                changed[name] = changes
+    old, new = stable.config.supervisor.model_dump(), config.supervisor.model_dump()
+    return FileDifference(
+        added={name: entry for name, entry in entries.items() if name not in known},
+        removed=tuple(
+            sorted(one.name for one in known.values() if one.declared is not None and one.name not in entries)
+        ),
+        changed=changed,
+        overrides={one.name: one.override for one in known.values() if one.override},
+        supervisor={key: [old[key], new[key]] for key in new if old[key] != new[key]},
+    )
+
+
+async def _apply(
+    stable: Stable, config: Config, planned: dict[str, BotConfig], changes: FileDifference, cause: str
+) -> None:
+    entries = declared_entries(config)
+    records = stable.registry.by_name
+
+    def write(conn: Connection) -> dict[str, int]:
+        for name, entry in entries.items():
+            if name in records:
+                bot_table.set_declared(conn, records[name].bot_id, entry)
+                bot_table.set_added(conn, records[name].bot_id, None)
+        for name in changes.removed:
+            # No longer in the file: it stays as it is, as a bot of its own, until it is removed by name.
+            bot_table.set_declared(conn, records[name].bot_id, None)
+            bot_table.set_added(conn, records[name].bot_id, _alone(records[name].config))
+            bot_table.set_override(conn, records[name].bot_id, {})
+        return {
+            name: bot_table.insert_bot(conn, name, declared=entries[name], wanted=planned[name].wanted)
+            for name in changes.added
+        }
+
+    ids = await stable.commit(write)
+    stable.config = config
+    for name, entry in entries.items():
+        if name in records:
+            records[name].declared, records[name].added = entry, None
+    for name in changes.removed:
+        record = records[name]
+        record.declared, record.added, record.override = None, _alone(record.config), {}
+        stable.chronicle.add("info", "no longer in the file; it goes on until it is removed by name", bot=name,
+                             bot_id=record.bot_id, cause_id=cause)  # fmt: skip
+    for name in changes.changed:
+        reconfigure(stable, records[name], planned[name], cause)
+    for name, bot_id in ids.items():
+        record = take_in(stable, bot_id, planned[name], wanted=planned[name].wanted, declared=entries[name])
+        want(stable, record, cause)
+    stable.accounts.refresh_rosters()
+    stable.chronicle.add("reloaded", f"{config.path.name}: {len(changes.added)} added, {len(changes.changed)} changed, "
+                         f"{len(changes.removed)} no longer declared", cause_id=cause)  # fmt: skip
+
+
+def _alone(config: BotConfig | None) -> dict[str, Any]:
+    assert config is not None
+    return config.model_dump(exclude={"name", "wanted"}, exclude_defaults=True)
+
+
+def _refuse_other_accounts(stable: Stable, config: Config) -> None:
+    if config.accounts != stable.config.accounts:
+        raise StablehandError("accounts changed in the file", code="refused",
+                              hint="accounts take effect when the supervisor starts: stablehand down, then up")  # fmt: skip

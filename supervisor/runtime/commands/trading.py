@@ -1,0 +1,93 @@
+"""positions, deals, account, accounts, symbols: what the gateways know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocol.errors import INVALID, StablehandError, nearest
+from supervisor.runtime.commands.select import select
+from supervisor.runtime.stable import Stable
+
+
+async def positions(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """Open positions with MetaTrader's field names and the bot's name."""
+    return await _of_accounts(stable, args, "positions", cause)
+
+
+async def deals(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """All deals, oldest first, the deposit among them."""
+    rows = await _of_accounts(stable, args, "deals", cause)
+    return sorted(rows, key=lambda one: (one.get("time_msc", 0), one.get("ticket", 0)))
+
+
+async def account(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """The account with MetaTrader's field names."""
+    name = _account(stable, args)
+    result = await stable.accounts.query(name, "account", {}, cause)
+    return {**result, "account": name}
+
+
+async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """One row an account, from what the gateways published last."""
+    rows = []
+    for name, config in stable.config.accounts.items():
+        gateway = stable.registry.gateways[name]
+        figures = stable.accounts.figures.get(name)
+        values = figures.account if figures else {}
+        bot = stable.bot(gateway)
+        rows.append(
+            {
+                "name": name,
+                "kind": config.kind,
+                "feed": config.feed,
+                "state": bot.state.value,
+                "reason": bot.reason,
+                "pid": gateway.run.pid if gateway.run and not gateway.run.ended else None,
+                "restarts": bot.restarts,
+                "balance": values.get("balance"),
+                "equity": values.get("equity"),
+                "profit": values.get("profit"),
+                "currency": config.currency,
+                "time": figures.time if figures else None,
+                "bots": sum(1 for one in stable.registry.by_name.values() if one.account == name),
+                "connected": figures.connected if figures else None,
+                "detail": figures.detail if figures else "",
+            }
+        )
+    return rows
+
+
+async def symbols(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """The account's symbols with their quotes."""
+    result = await stable.accounts.query(_account(stable, args), "symbols", {}, cause)
+    return list(result)
+
+
+async def _of_accounts(stable: Stable, args: dict[str, Any], what: str, cause: str) -> list[dict[str, Any]]:
+    query: dict[str, Any] = {}
+    if args.get("bot"):
+        record = select(stable, {"bots": [args["bot"]]})[0]
+        names, query = [record.account], {"magic": record.magic}
+    else:
+        names = [_account(stable, args)] if args.get("account") else list(stable.config.accounts)
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        found = await stable.accounts.query(name, what, query, cause)
+        rows += [{**one, "account": name} for one in found]
+    if query:
+        rows = [one for one in rows if one.get("bot") == args["bot"]]
+    return rows
+
+
+def _account(stable: Stable, args: dict[str, Any]) -> str:
+    known = list(stable.config.accounts)
+    name = args.get("account")
+    if not name:
+        if len(known) > 1:
+            raise StablehandError("name an account", hint=f"there are several: {', '.join(known)}", code=INVALID)
+        return known[0]
+    if name not in known:
+        near = nearest(str(name), known)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+        raise StablehandError(f"unknown account {name!r}", hint=hint, code=INVALID)
+    return str(name)

@@ -1,0 +1,188 @@
+"""The supervisor's loop: one queue of events in, instructions out, their results back as events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Final
+
+from supervisor.policy import events, instructions
+from supervisor.policy.fleet import AT_REST
+from supervisor.policy.states import State
+from supervisor.policy.steps import InvalidTransition
+from supervisor.runtime import clock
+from supervisor.runtime.monitor import Monitor
+from supervisor.runtime.perform import Performer
+from supervisor.runtime.stable import Stable
+
+log = logging.getLogger("stablehand")
+
+_SLICE: Final = 200  # events decided before sockets and timers get a turn
+_GATEWAY_PATIENCE: Final = 15.0
+
+
+class EventQueue:
+    """Takes events from anywhere on the loop, and decides them in order, a slice at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[events.Event] = deque()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._stable: Stable | None = None
+        self._performer: Performer | None = None
+
+    def connect(self, stable: Stable, performer: Performer) -> None:
+        """From now on events are decided."""
+        self._stable, self._performer = stable, performer
+        self._soon()
+
+    def post(self, event: events.Event) -> None:
+        """Something has happened."""
+        self._queue.append(event)
+        self._soon()
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything is decided."""
+        return not self._queue
+
+    def _soon(self) -> None:
+        if not self._scheduled and self._stable is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._decide)
+
+    def _decide(self) -> None:
+        self._scheduled = False
+        stable = self._stable
+        assert stable is not None
+        now = clock.now()
+        changed = False
+        for bot_id in stable.fleet.due(now):
+            changed |= self._apply(events.Deadline(bot_id), now)
+        for _ in range(min(len(self._queue), _SLICE)):
+            changed |= self._apply(self._queue.popleft(), now)
+        if changed:
+            stable.accounts.refresh_rosters()
+            stable.wake_waiters()
+        self._arm()
+        if self._queue:
+            self._soon()
+
+    def _apply(self, event: events.Event, now: float) -> bool:
+        """Decide one event and perform what follows; whether a state changed."""
+        assert self._stable is not None and self._performer is not None
+        try:
+            todo = self._stable.fleet.apply(event, now)
+        except InvalidTransition as error:
+            # A defect, told with the bot's story; the other bots must not pay for it.
+            log.error("%s", error)
+            self._stable.chronicle.add("alert", str(error), bot_id=event.bot_id)
+            return False
+        changed = False
+        for instruction in todo:
+            self._performer.perform(instruction)
+            changed |= isinstance(instruction, instructions.Note) and instruction.type == "state"
+        return changed
+
+    def _arm(self) -> None:
+        assert self._stable is not None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._stable.fleet.next_deadline()
+        if due is not None:
+            self._timer = self._loop.call_later(max(0.0, due - clock.now()), self._soon)
+
+
+class Daemon:
+    """A running supervisor: its parts, its side tasks, and how it leaves."""
+
+    def __init__(self, stable: Stable, queue: EventQueue, performer: Performer, monitor: Monitor) -> None:
+        self._stable = stable
+        self._queue = queue
+        self._performer = performer
+        self._monitor = monitor
+        self._leave = asyncio.Event()
+        self._hard = False
+
+    def leave(self, how: str) -> None:
+        """Stop everything and end (`stop`), or leave the bots trading and end (`handover`). Twice: kill."""
+        stable = self._stable
+        if stable.leaving == "stop" and how == "stop":
+            self._hard = True
+            for record in list(stable.registry.by_id.values()):
+                self._queue.post(events.StandDown(record.bot_id, mode="kill"))
+        stable.leaving = stable.leaving or how
+        self._leave.set()
+
+    async def run(self) -> None:
+        """Until it is told to leave, and until all that it stops has ended."""
+        side = [
+            asyncio.create_task(self._stable.sampling.run(), name="probe"),
+            asyncio.create_task(self._monitor.run(), name="monitor"),
+            asyncio.create_task(self._retention(), name="retention"),
+        ]
+        for task in side:
+            task.add_done_callback(_watched)
+        try:
+            await self._leave.wait()
+            if self._stable.leaving == "stop":
+                await self._stop_everything()
+        finally:
+            for task in side:
+                task.cancel()
+            await asyncio.gather(*side, return_exceptions=True)
+
+    async def _stop_everything(self) -> None:
+        """Bots first, all at once; gateways when the last bot has ended; launchers when all is reaped."""
+        stable = self._stable
+        bots = list(stable.registry.by_name.values())
+        for record in bots:
+            self._queue.post(events.StandDown(record.bot_id))
+        patience = max((one.config.stop_timeout_seconds for one in bots if one.config), default=0.0) + 10.0
+        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(), patience)
+        gateways = list(stable.registry.gateways.values())
+        for record in gateways:
+            self._queue.post(events.StandDown(record.bot_id))
+        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(kind="gateway"), _GATEWAY_PATIENCE)
+        left = [one.name for one in (*bots, *gateways) if stable.state(one) not in AT_REST]
+        if left:
+            log.error("not ended in time: %s", ", ".join(left))
+        await stable.wait_until(lambda: False, 0.0)
+        await self._flush()
+        await stable.launchers.retire()
+
+    async def _flush(self, timeout: float = 5.0) -> None:
+        until = clock.now() + timeout
+        while clock.now() < until and not (self._stable.chronicle.flushed() and self._stable.writer.pending == 0):
+            await asyncio.sleep(0.005)
+
+    async def _retention(self) -> None:
+        """Once an hour, and a minute after the start, drop what is too old."""
+        from store import journal, runs
+
+        settings = self._stable.config.supervisor
+        await asyncio.sleep(60.0)
+        while True:
+            before = clock.wall() - settings.journal_days * 86_400
+
+            def prune(conn: object, before: float = before) -> None:
+                journal.prune(conn, before=before, keep=settings.journal_rows)  # type: ignore[arg-type]
+                runs.prune(conn, before=before, keep=10)  # type: ignore[arg-type]
+
+            with contextlib.suppress(Exception):  # the disk refuses: in an hour again; status says so anyway
+                await self._stable.commit(prune)
+            await asyncio.sleep(3600.0)
+
+
+def running(stable: Stable) -> int:
+    """How many bots are running or paused."""
+    return sum(stable.state(one) in (State.RUNNING, State.PAUSED) for one in stable.registry.by_name.values())
+
+
+def _watched(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("side task %s ended: %r", task.get_name(), task.exception())

@@ -1,0 +1,275 @@
+"""The launchers of an installation: started, found again after a hand-over, renewed when strategies change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from protocol.botconfig import BotConfig
+from protocol.endpoints import Transport, bind_address
+from protocol.errors import StablehandError
+from protocol.keys import KeyPair
+from protocol.spec import RunSpec
+from supervisor.config import Config
+from supervisor.errors import LauncherLost
+from supervisor.runtime import clock
+from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
+
+_START_TIMEOUT: Final = 60.0
+_FIND_TIMEOUT: Final = 10.0
+_POLL: Final = 0.02
+_STALE_CHECK: Final = 1.0  # seconds that an answer to "has a strategy changed?" holds
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What every launcher of this installation needs to know."""
+
+    config: Config
+    data_dir: Path
+    run_dir: Path
+    method: str  # fork | spawn
+    transport: Transport
+    server_keys: KeyPair | None
+    client_keys: KeyPair | None
+    context: zmq.Context[Any]
+
+
+class Launchers:
+    """All launchers that live; new runs go to the newest."""
+
+    def __init__(
+        self,
+        place: Place,
+        on_exit: Callable[[dict[str, Any]], None],
+        on_lost: Callable[[str], None],
+        modules: tuple[str, ...],
+    ) -> None:
+        self._place = place
+        self._exit = on_exit
+        self._lost_launcher = on_lost
+        self._modules = modules
+        self._links: dict[str, LauncherLink] = {}
+        self._newest: LauncherLink | None = None
+        self._lock = asyncio.Lock()
+        self._fresh_until = 0.0
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.closing = False
+
+    async def find(self) -> list[dict[str, Any]]:
+        """Connect to the launchers that an earlier supervisor left; all runs that they know."""
+        runs: list[dict[str, Any]] = []
+        for address in sorted(_addresses(self._place.run_dir), key=_generation):
+            name = address.stem
+            try:
+                link = self._connect(name, address)
+                reply = await link.ask("list", timeout=_FIND_TIMEOUT)
+                runs += [{**run, "launcher": link.name} for run in reply["runs"]]
+                self._newest = link
+            except (OSError, LauncherLost):
+                address.unlink(missing_ok=True)  # nobody listens there any more
+                self._links.pop(name, None)
+        return runs
+
+    async def ensure(self) -> LauncherLink:
+        """The newest launcher, started when there is none or when a strategy's file changed since."""
+        async with self._lock:
+            link = self._newest
+            if link is not None and link.alive:
+                if clock.now() < self._fresh_until:
+                    return link
+                answer = await link.ask("stale")
+                if not answer.get("stale"):
+                    self._fresh_until = clock.now() + _STALE_CHECK
+                    return link
+                link.tell("retire")  # it leaves when its last child has ended
+            self._newest = await self._start()
+            self._fresh_until = clock.now() + _STALE_CHECK
+            return self._newest
+
+    async def launch(self, spec: RunSpec) -> tuple[str, dict[str, Any]]:
+        """Have a process made. (launcher's name, reply). Raises LauncherLost."""
+        link = self._newest
+        if link is None or not link.alive or clock.now() >= self._fresh_until:
+            link = await self.ensure()
+        return link.name, await link.request("launch", spec=spec.model_dump())
+
+    def signal(self, launcher: str, token: str, number: int, *, group: bool) -> bool:
+        """Signal a run through its parent. False when that launcher is gone."""
+        link = self._links.get(launcher)
+        if link is None or not link.alive:
+            return False
+        link.tell("signal", token=token, signal=int(number), group=group)
+        return True
+
+    def ack(self, launcher: str, token: str) -> None:
+        """The run's end is committed: its launcher may reap it."""
+        link = self._links.get(launcher)
+        if link is not None:
+            link.tell("ack", token=token)
+
+    def ack_everywhere(self, token: str) -> None:
+        """Reap a run that nobody knows any more."""
+        for name in self._links:
+            self.ack(name, token)
+
+    async def catalogue(self, names: list[str]) -> dict[str, Any]:
+        """Descriptions of strategies (all that are installed, and these)."""
+        return await (await self.ensure()).ask("catalogue", names=names)
+
+    async def check(self, bot: BotConfig) -> list[tuple[str, str]]:
+        """What is wrong with a bot's strategy and parameters: (parameter or '', message)."""
+        reply = await (await self.ensure()).ask("validate", strategy=bot.strategy, params=bot.params)
+        if reply.get("ok"):
+            return []
+        return [(str(one["param"]), str(one["message"])) for one in reply.get("errors", [])]
+
+    def alive(self, launcher: str) -> bool:
+        """Whether that launcher answers."""
+        link = self._links.get(launcher)
+        return link is not None and link.alive
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the launchers started by this supervisor."""
+        return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
+
+    async def retire(self, timeout: float = 5.0) -> None:
+        """At shutdown: all leave once their last child is reaped."""
+        self.closing = True
+        for link in self._links.values():
+            link.tell("retire")
+        until = clock.now() + timeout
+        while clock.now() < until and any(link.alive for link in self._links.values()):
+            await asyncio.sleep(_POLL)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Leave them alone: the next supervisor finds them."""
+        self.closing = True
+        for link in self._links.values():
+            if link.alive:
+                link.alive = False
+                link.close()
+
+    def _connect(self, name: str, address: Path) -> LauncherLink:
+        place = self._place
+        link: LauncherLink
+        if address.suffix == ".sock":
+            link = ForkLink(name, address, self._exited, self._lost)
+        else:
+            where, pair = address.read_text("ascii").strip(), place.client_keys
+            pair = pair if where.startswith("tcp:") else None
+            key = pair.public if pair else ""
+            link = SpawnLink(name, place.context, where, pair, key, self._exited, self._lost)
+        self._links[name] = link
+        return link
+
+    async def _start(self) -> LauncherLink:
+        place = self._place
+        generation = max((_generation(Path(name)) for name in self._links), default=0) + 1
+        generation = max([generation, *(_generation(one) + 1 for one in _addresses(place.run_dir))])
+        name = f"launcher-{generation}"
+        address = place.run_dir / f"{name}{'.sock' if place.method == 'fork' else '.addr'}"
+        log_path = place.data_dir / "logs" / "launcher.log"
+        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "botproc.launcher" if place.method == "fork" else "botproc.spawner",
+            "--socket",
+            str(address) if place.method == "fork" else bind_address(place.transport, place.run_dir, f"spawner-{generation}"),
+            "--generation",
+            name,
+            "--orphan-after",
+            str(place.config.supervisor.orphan_after_seconds),
+        ]
+        for folder in place.config.supervisor.strategy_path:
+            command += ["--path", str((place.config.folder / folder).resolve())]
+        for module in self._modules:
+            command += ["--module", module]
+        if place.method == "spawn":
+            command += ["--address-file", str(address)]
+            if place.transport == "tcp":
+                command += ["--key", str(place.data_dir / "keys" / "operator.key")]
+        process = await asyncio.to_thread(_popen, command, log_path)
+        self._processes[name] = process
+        until = clock.now() + _START_TIMEOUT
+        while not address.exists():
+            if process.poll() is not None:
+                raise LauncherLost(f"the launcher ended at once (exit code {process.returncode})",
+                                   hint=f"{log_path} says why")  # fmt: skip
+            if clock.now() >= until:
+                process.kill()
+                raise LauncherLost(f"the launcher was not ready within {_START_TIMEOUT:g} s", hint=f"see {log_path}")
+            await asyncio.sleep(_POLL)
+        link = self._connect(name, address)
+        link.pid = process.pid
+        await link.ask("list", timeout=_START_TIMEOUT)
+        return link
+
+    def _exited(self, link: LauncherLink, notice: dict[str, Any]) -> None:
+        self._exit({**notice, "launcher": link.name})
+
+    def _lost(self, link: LauncherLink) -> None:
+        if self._newest is link:
+            self._newest = None
+        process = self._processes.get(link.name)
+        if process is not None:
+            process.poll()
+        if not self.closing:
+            self._lost_launcher(link.name)
+
+
+def modules_of(config: Config) -> tuple[str, ...]:
+    """Modules of the user's own strategies (`module:Class`), for the launcher to preload."""
+    return tuple(sorted({bot.strategy.split(":", 1)[0] for bot in config.bots if ":" in bot.strategy}))
+
+
+def choose(config: Config) -> tuple[str, Transport]:
+    """(fork | spawn, ipc | tcp) of a configuration on this system. Raises StablehandError where it cannot be."""
+    windows = sys.platform == "win32"
+    launch, transport = config.supervisor.launch, config.supervisor.transport
+    if windows and (launch == "fork" or transport == "ipc"):
+        raise StablehandError("Windows has neither fork nor ipc sockets", code="invalid",
+                              hint='launch = "spawn" and transport = "tcp", or leave both "auto"')  # fmt: skip
+    if launch == "auto":
+        launch = "spawn" if windows else "fork"
+    chosen: Transport = "tcp" if transport == "tcp" or (transport == "auto" and windows) else "ipc"
+    return launch, chosen
+
+
+def _popen(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    flags = 0
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=sys.platform != "win32",
+            creationflags=flags,
+            close_fds=True,
+        )
+
+
+def _addresses(run_dir: Path) -> list[Path]:
+    """Where launchers listen: sockets of forking ones, files with the address of spawning ones."""
+    return [*run_dir.glob("launcher-*.sock"), *run_dir.glob("launcher-*.addr")]
+
+
+def _generation(address: Path) -> int:
+    found = re.search(r"launcher-(\d+)", address.name)
+    return int(found[1]) if found else 0

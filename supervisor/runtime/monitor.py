@@ -1,0 +1,81 @@
+"""Looks at the heartbeats a few times a second, and at the loop's own lag; hangs become events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from protocol.messages import Phase
+from supervisor.config import SupervisorConfig
+from supervisor.policy import events, health
+from supervisor.policy.fleet import Fleet
+from supervisor.policy.health import Suspension
+from supervisor.policy.states import State
+from supervisor.runtime import clock
+from supervisor.runtime.registry import Registry
+from supervisor.runtime.sampling import Sampling
+
+_SWEEP: Final = 0.5
+_LAG: Final = 1.0  # seconds that the loop may be late before its own verdicts are doubtful
+_STARVED_PRESSURE: Final = 80.0  # percent of time in which some task waited for the CPU or for memory
+_JUDGED: Final = frozenset({State.STARTING, State.RUNNING, State.PAUSED})
+_PHASES: Final = {phase.value: phase.name.lower() for phase in Phase}
+
+
+class Monitor:
+    """Judges who hangs."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        fleet: Fleet,
+        config: SupervisorConfig,
+        sampling: Sampling,
+        post: Callable[[events.Event], None],
+        lag: Callable[[float], None],
+    ) -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self._config = config
+        self._sampling = sampling
+        self._post = post
+        self._lag = lag
+        self._suspension = Suspension(longest=config.max_suspension_seconds)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            due = clock.now() + _SWEEP
+            await asyncio.sleep(_SWEEP)
+            now = clock.now()
+            late = max(0.0, now - due)
+            self._lag(late)
+            self._suspension = self._suspension.observe(late > _LAG or self._starved(), now)
+            if not self._suspension.active(now):
+                self.sweep(now)
+
+    def sweep(self, now: float) -> None:
+        """Post a Hung for every run that does not move."""
+        interval, patience = self._config.heartbeat_interval_seconds, self._config.heartbeat_timeout_seconds
+        for record in self._registry.by_id.values():
+            run = record.run
+            if run is None or run.ended or not run.beat_at or self._fleet.bots[record.bot_id].state not in _JUDGED:
+                continue
+            beat = run.beat
+            verdict = health.judge(
+                now - run.beat_at,
+                beat.progress_age_ms / 1000 if beat else 0.0,
+                beat.limit_ms / 1000 if beat else 0.0,
+                _PHASES.get(beat.phase, "busy") if beat else "silent",
+                interval,
+                patience,
+                beat.lag_ms / 1000 if beat else 0.0,
+            )
+            if verdict is not None:
+                run.beat_at = 0.0  # judged once
+                self._post(events.Hung(record.bot_id, epoch=run.epoch, detail=verdict))
+
+    def _starved(self) -> bool:
+        pressure = self._sampling.host.get("pressure") or {}
+        return bool(max(pressure.get("cpu", 0.0), pressure.get("memory", 0.0)) > _STARVED_PRESSURE)

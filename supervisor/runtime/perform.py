@@ -1,0 +1,237 @@
+"""Does what the policy decided; the result of each instruction comes back as an event.
+
+Nothing here waits: what takes time is a write on the store's thread, a message, or a request to the
+launcher, and its answer is posted to the daemon's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from protocol import keys
+from protocol.messages import Command
+from protocol.process import ProcessIdentity, kernel_boot_id
+from protocol.spec import RunSpec
+from store import bots as bot_table
+from store import runs as run_table
+from store.runs import Intent
+from store.writer import Writer
+from supervisor.policy import events, instructions
+from supervisor.policy.instructions import Instruction
+from supervisor.policy.states import Cause
+from supervisor.runtime import clock
+from supervisor.runtime.accounts import Accounts
+from supervisor.runtime.bus import Bus
+from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.registry import Record, Registry, Run
+from supervisor.runtime.specs import SpecMaker
+from supervisor.runtime.zap import KeyDoor
+
+_EPOCH_BLOCK: Final = 16
+_RETRY_SECONDS: Final = 1.0
+_SIGNALS: Final = {
+    "TERM": signal.SIGTERM,
+    "ABRT": signal.SIGABRT,
+    "KILL": getattr(signal, "SIGKILL", signal.SIGTERM),
+}
+
+Post = Callable[[events.Event], None]
+
+
+@dataclass(slots=True)
+class Performer:
+    """Carries out instructions of the policy, one method each."""
+
+    registry: Registry
+    writer: Writer
+    chronicle: Chronicle
+    accounts: Accounts
+    bus: Bus
+    launchers: Launchers
+    old_runs: OldRuns
+    specs: SpecMaker
+    door: KeyDoor | None  # on tcp
+    post: Post
+
+    def perform(self, instruction: Instruction) -> None:
+        """Carry out one instruction."""
+        record = self.registry.by_id.get(instruction.bot_id)
+        if record is None:
+            return
+        match instruction:
+            case instructions.RecordIntent():
+                self._record_intent(record, instruction)
+            case instructions.Launch():
+                self._launch(record, instruction)
+            case instructions.SendFence():
+                if record.kind == "bot":
+                    self.accounts.fence(record, instruction.epoch, instruction.alive, instruction.cause_id)
+            case instructions.SendStop():
+                self._command(record, "stop", instruction.cause_id, instruction.mode)
+            case instructions.SendPause():
+                self._command(record, "pause", instruction.cause_id)
+            case instructions.SendResume():
+                self._command(record, "resume", instruction.cause_id)
+            case instructions.SendSignal():
+                self._signal(record, instruction)
+            case instructions.ConfirmDead():
+                self.old_runs.confirm_dead(record, instruction.pid)
+            case instructions.RecordEnd():
+                self._record_end(record, instruction)
+            case instructions.Note():
+                self.chronicle.add(
+                    instruction.type,
+                    instruction.text,
+                    bot=record.name,
+                    bot_id=record.bot_id,
+                    cause_id=instruction.cause_id,
+                    data=dict(instruction.data),
+                )
+
+    def _record_intent(self, record: Record, instruction: instructions.RecordIntent) -> None:
+        epoch, cause = instruction.epoch, instruction.cause_id
+        restart = record.run is not None
+        run = self.registry.new_run(record, epoch, clock.wall(), clock.now())
+        if self.door is not None:
+            run.keys = keys.new_pair()
+            self.door.admit(run.keys.public, record.name)
+        ceiling = record.epoch_ceiling
+        intent = Intent(bot_id=record.bot_id, epoch=epoch, token=run.token, at=run.started_at)
+        # A block at a time: a crashed bot can start again while the disk refuses.
+        new_ceiling = epoch + _EPOCH_BLOCK - 1 if epoch > ceiling else ceiling
+
+        def write(conn: Connection) -> None:
+            if new_ceiling > ceiling:
+                bot_table.reserve_epochs(conn, {record.bot_id: new_ceiling})
+            run_table.record_intents(conn, [intent])
+
+        def recorded(error: Exception | None) -> None:
+            if error is None:
+                record.epoch_ceiling = max(record.epoch_ceiling, new_ceiling)
+                self.post(events.Recorded(record.bot_id, cause_id=cause, epoch=epoch))
+            elif restart and epoch <= record.epoch_ceiling:
+                # The epoch is reserved, so the successor of a run that was remembered may start while the
+                # disk refuses; the intent is written as soon as it accepts again.
+                self._write_until_done(write)
+                self.post(events.Recorded(record.bot_id, cause_id=cause, epoch=epoch))
+            else:
+                self.post(events.RecordFailed(record.bot_id, cause_id=cause, epoch=epoch, reason=str(error)))
+
+        self._write(write, recorded)
+
+    def _launch(self, record: Record, instruction: instructions.Launch) -> None:
+        run = record.run
+        assert run is not None
+        make = self.specs.bot if record.kind == "bot" else self.specs.gateway
+        asyncio.get_running_loop().create_task(
+            self._launched(record, run, make(record, run), instruction.cause_id), name=f"launch {record.name}"
+        )
+
+    async def _launched(self, record: Record, run: Run, spec: RunSpec, cause: str) -> None:
+        try:
+            launcher, reply = await self.launchers.launch(spec)
+        except Exception as error:  # the answer is an event, whatever went wrong
+            text = str(error) or type(error).__name__
+            self.post(
+                events.LaunchFailed(record.bot_id, cause_id=cause, epoch=run.epoch, cause=Cause.LAUNCH, reason=text)
+            )
+            return
+        if not reply.get("ok"):
+            text = str(reply.get("error", "refused"))
+            self.post(
+                events.LaunchFailed(record.bot_id, cause_id=cause, epoch=run.epoch, cause=Cause.LAUNCH, reason=text)
+            )
+            return
+        run.pid = int(reply["pid"])
+        run.identity = ProcessIdentity(kernel_boot_id(), run.pid, int(reply["start_ticks"]))
+        run.launcher = launcher
+        run.code_hash = str(reply.get("code_hash", ""))
+        identity, code_hash = run.identity, run.code_hash
+
+        def write(conn: Connection) -> None:
+            run_table.record_identity(
+                conn,
+                run.token,
+                pid=identity.pid,
+                boot_id=identity.boot_id,
+                start_ticks=identity.start_ticks,
+                launcher=launcher,
+                code_hash=code_hash,
+            )
+
+        self._write_until_done(write)
+        self.post(events.Launched(record.bot_id, cause_id=cause, epoch=run.epoch, pid=run.pid))
+
+    def _command(self, record: Record, verb: str, cause: str, mode: str = "") -> None:
+        run = record.run
+        if run is None:
+            return
+        message = Command(
+            id=f"{verb}:{run.token}",
+            verb=verb,  # type: ignore[arg-type]
+            args={"mode": mode} if mode else {},
+            cause_id=cause,
+        )
+        if not self.bus.send(record, message) and verb == "stop" and run.pid:
+            # It has no bus connection (yet): SIGTERM says the same.
+            self._send_signal(record, run, "TERM", group=False)
+
+    def _signal(self, record: Record, instruction: instructions.SendSignal) -> None:
+        run = record.run
+        if run is not None and run.epoch == instruction.epoch and run.pid:
+            self._send_signal(record, run, instruction.signal, group=instruction.group)
+
+    def _send_signal(self, record: Record, run: Run, name: str, *, group: bool) -> None:
+        if not self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group):
+            self.old_runs.signal(record, run, _SIGNALS[name], group=group)
+
+    def _record_end(self, record: Record, instruction: instructions.RecordEnd) -> None:
+        run = record.run
+        if run is None or run.epoch != instruction.epoch:
+            return
+        self.registry.end_run(record)
+        record.sample = None
+        if self.door is not None and run.keys is not None:
+            self.door.forget(run.keys.public)
+        at = clock.wall()
+
+        def write(conn: Connection) -> None:
+            run_table.record_end(
+                conn,
+                run.token,
+                at=at,
+                status=instruction.status,
+                cause=instruction.cause,
+                reason=instruction.reason,
+            )
+
+        # Only a committed end may be reaped: until then the exit status lives in the launcher.
+        self._write_until_done(write, lambda: self.launchers.ack(run.launcher, run.token))
+
+    def _write(self, write: Callable[..., None], done: Callable[[Exception | None], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def committed(result: object) -> None:
+            loop.call_soon_threadsafe(done, result if isinstance(result, Exception) else None)
+
+        self.writer.submit(write, committed)
+
+    def _write_until_done(self, write: Callable[..., None], then: Callable[[], None] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self.chronicle.failing = self.chronicle.failing or str(error)
+                loop.call_later(_RETRY_SECONDS, self._write, write, done)
+            elif then is not None:
+                then()
+
+        self._write(write, done)

@@ -1,0 +1,178 @@
+"""Samples processes and the host with psutil, in a process of its own: `python -m supervisor.runtime.probe`.
+
+Its loop never shares the supervisor's interpreter. It reads which processes to watch from stdin and
+writes samples to stdout, msgpack both ways, and ends when stdin does. A sample that failed is None.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+import psutil
+
+#: USS walks all pages of a process, so it is read from a share of them in each round.
+USS_ROUNDS: Final = 15
+
+
+@dataclass(slots=True)
+class Watched:
+    """One process, with what the last sample leaves for the next."""
+
+    process: psutil.Process
+    uss: int | None = None
+
+
+@dataclass(slots=True)
+class Probe:
+    """What is watched, and how often."""
+
+    data_dir: str
+    interval: float = 2.0
+    watched: dict[int, Watched] = field(default_factory=dict)
+    round: int = 0
+
+    def watch(self, pids: list[int]) -> None:
+        """Watch exactly these processes from now on."""
+        for pid in set(self.watched) - set(pids):
+            del self.watched[pid]
+        for pid in pids:
+            if pid not in self.watched:
+                try:
+                    process = psutil.Process(pid)
+                    process.cpu_percent(None)  # the first call only sets the mark to measure from
+                except psutil.Error:
+                    continue
+                self.watched[pid] = Watched(process)
+
+    def sample(self) -> dict[str, Any]:
+        """One round: `{processes: {pid: {...}}, host: {...}, own: {...}}`."""
+        started, cpu = time.monotonic(), time.process_time()
+        self.round += 1
+        processes = {pid: self._process(pid, one) for pid, one in list(self.watched.items())}
+        return {
+            "processes": processes,
+            "host": host(self.data_dir),
+            "own": {
+                "seconds": time.monotonic() - started,
+                "cpu_seconds": time.process_time() - cpu,
+                "processes": len(processes),
+            },
+        }
+
+    def _process(self, pid: int, one: Watched) -> dict[str, Any]:
+        values: dict[str, Any] = dict.fromkeys(
+            ("cpu_percent", "rss_bytes", "uss_bytes", "threads", "open_files", "ctx_switches", "read_bytes",
+             "write_bytes")
+        )  # fmt: skip
+        process = one.process
+        try:
+            with process.oneshot():
+                values["cpu_percent"] = process.cpu_percent(None)
+                values["rss_bytes"] = process.memory_info().rss
+                values["threads"] = process.num_threads()
+                switches = process.num_ctx_switches()
+                values["ctx_switches"] = switches.voluntary + switches.involuntary
+                if hasattr(process, "num_fds"):
+                    values["open_files"] = process.num_fds()
+                if hasattr(process, "io_counters"):
+                    io = process.io_counters()
+                    values["read_bytes"], values["write_bytes"] = io.read_bytes, io.write_bytes
+                if one.uss is None or (pid + self.round) % USS_ROUNDS == 0:
+                    one.uss = process.memory_full_info().uss
+                values["uss_bytes"] = one.uss
+        except psutil.Error:
+            pass  # gone or not ours to see: what was not read stays unknown
+        return values
+
+
+def host(data_dir: str) -> dict[str, Any]:
+    """CPU, memory, swap, load, pressure, disk and network of the machine; None where it cannot be read."""
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    values: dict[str, Any] = {
+        "cpu_percent": psutil.cpu_percent(None),
+        "cpu_count": psutil.cpu_count(),
+        "memory_percent": memory.percent,
+        "memory_available": memory.available,
+        "memory_total": memory.total,
+        "swap_percent": swap.percent,
+        "load1": None,
+        "pressure": pressure(),
+        "disk_free": None,
+        "network_sent": None,
+        "network_received": None,
+    }
+    try:
+        values["load1"] = psutil.getloadavg()[0]
+        values["disk_free"] = psutil.disk_usage(data_dir).free
+        network = psutil.net_io_counters()
+        if network is not None:
+            values["network_sent"], values["network_received"] = network.bytes_sent, network.bytes_recv
+    except OSError:
+        pass  # what was not read stays unknown
+    return values
+
+
+def pressure() -> dict[str, float] | None:
+    """PSI: share of the last 10 s in which some task waited, in percent; None where the kernel has none."""
+    found = {}
+    for name in ("cpu", "memory", "io"):
+        try:
+            text = Path(f"/proc/pressure/{name}").read_text("ascii")
+            found[name] = float(text.split("avg10=", 1)[1].split(" ", 1)[0])
+        except (OSError, IndexError, ValueError):
+            return None
+    return found
+
+
+def main() -> int:
+    """Read `{pids, interval, data_dir}` from stdin, write a sample each interval."""
+    unpacker = msgpack.Unpacker()
+    probe = Probe(data_dir=".")
+    due = time.monotonic()
+    out, source = sys.stdout.buffer, sys.stdin.fileno()
+    psutil.cpu_percent(None)
+    while True:
+        left = max(0.0, due - time.monotonic())
+        if _readable(source, left):
+            data = os.read(source, 1 << 20)
+            if not data:
+                return 0
+            unpacker.feed(data)
+            for message in unpacker:
+                probe.data_dir, probe.interval = message["data_dir"], message["interval"]
+                probe.watch(message["pids"])
+            continue
+        due = max(due + probe.interval, time.monotonic())
+        try:
+            out.write(msgpack.packb(probe.sample()))
+            out.flush()
+        except BrokenPipeError:
+            return 0
+
+
+def _readable(fd: int, timeout: float) -> bool:
+    if sys.platform == "win32":
+        # select knows no pipes there: look each interval, which is all that the probe needs.
+        import ctypes
+        import msvcrt
+
+        time.sleep(timeout)
+        waiting = ctypes.c_ulong(0)
+        handle = msvcrt.get_osfhandle(fd)
+        told = ctypes.windll.kernel32.PeekNamedPipe(handle, None, 0, None, ctypes.byref(waiting), None)
+        return not told or waiting.value > 0
+    return bool(select.select([fd], [], [], timeout)[0])
+
+
+if __name__ == "__main__":
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which closes our stdin
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The supervisor's end of the probe: tells it whom to watch, takes its samples, starts it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgpack
+
+from protocol import codec
+from supervisor.runtime import clock
+from supervisor.runtime.registry import Registry, Sample
+
+_RESTART_SECONDS: Final = 2.0
+_HOUR: Final = 3600.0
+
+
+class Sampling:
+    """Owns the probe process."""
+
+    def __init__(
+        self, registry: Registry, interval: float, data_dir: str, others: Callable[[], dict[str, int]]
+    ) -> None:
+        self._registry = registry
+        self._interval = interval
+        self._data_dir = data_dir
+        self._others = others
+        self._process: asyncio.subprocess.Process | None = None
+        self.host: dict[str, Any] = {}
+        self.own: dict[str, Any] = {}
+        self.others: dict[str, Sample] = {}  # supervisor, launchers, the probe itself
+        self.sampled_at: float | None = None  # monotonic
+        self.history: deque[tuple[float, dict[str, Any]]] = deque(maxlen=int(_HOUR / interval))
+
+    @property
+    def pid(self) -> int:
+        """The probe's process id, 0 while it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    async def run(self) -> None:
+        """Keep a probe running until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._session()
+                except OSError:
+                    self._process = None  # no process to be had now: what is sampled stays unknown
+                await asyncio.sleep(_RESTART_SECONDS)
+        finally:
+            await self._end()
+
+    async def _session(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "supervisor.runtime.probe",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=sys.platform != "win32",
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        unpacker = msgpack.Unpacker()
+        watched: dict[int, Callable[[Sample], None]] = {}
+        while True:
+            watched = self._watched()
+            request = {"pids": list(watched), "interval": self._interval, "data_dir": self._data_dir}
+            self._process.stdin.write(codec.pack(request))
+            data = await self._process.stdout.read(1 << 20)
+            if not data:
+                return
+            unpacker.feed(data)
+            for message in unpacker:
+                self._take(message, watched)
+
+    def _watched(self) -> dict[int, Callable[[Sample], None]]:
+        watched: dict[int, Callable[[Sample], None]] = {}
+        for record in self._registry.by_id.values():
+            run = record.run
+            if run is not None and run.pid and not run.ended:
+
+                def keep(sample: Sample, record: Any = record) -> None:
+                    record.sample = sample
+
+                watched[run.pid] = keep
+        for name, pid in {**self._others(), "probe": self.pid}.items():
+            if pid:
+
+                def keep_other(sample: Sample, name: str = name) -> None:
+                    self.others[name] = sample
+
+                watched[pid] = keep_other
+        return watched
+
+    def _take(self, message: dict[str, Any], watched: dict[int, Callable[[Sample], None]]) -> None:
+        now = clock.now()
+        for pid, values in message["processes"].items():
+            keep = watched.get(pid)
+            if keep is not None:
+                keep(Sample(at=now, **values))
+        self.host = message["host"]
+        self.own = message["own"]
+        self.sampled_at = now
+        self.history.append((now, self.host))
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

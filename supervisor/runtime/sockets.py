@@ -1,0 +1,91 @@
+"""Raw zmq sockets on an asyncio loop: drained in batches, several times faster than one future a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+
+_BATCH: Final = 2000  # messages taken before the loop's other work gets a turn
+
+
+class Pump:
+    """Reads everything that comes to a socket and hands each message to `take(frames)`.
+
+    zmq's descriptor only says that *something* changed, and a send may swallow that word: so every send
+    goes through here and is followed by another look. `take` must not raise; what it does raise is
+    handed to `failed` and the message is dropped.
+    """
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        take: Callable[[list[bytes]], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.socket = socket
+        self._take = take
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        self._scheduled = False
+        self._closed = False
+        self._loop.add_reader(self._fd, self._drain)
+        self._soon()
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Send without waiting. False when the peer is unknown, gone, or does not read."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
+        except zmq.ZMQError:
+            # EHOSTUNREACH (ROUTER_MANDATORY) or EAGAIN (its queue is full): the peer has to say Hello again.
+            return False
+        finally:
+            self._soon()
+        return True
+
+    def close(self) -> None:
+        """Stop reading and close the socket."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self.socket.close(linger=200)
+
+    def _soon(self) -> None:
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        receive = self.socket.recv_multipart
+        for _ in range(_BATCH):
+            try:
+                frames = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except zmq.ZMQError as error:
+                self._failed(error)
+                return
+            try:
+                self._take(frames)
+            except Exception as error:  # a bad message must never end the loop
+                self._failed(error)
+        self._soon()
+
+
+def server_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[bytes]:
+    """A socket with the bounds that every server socket of ours has."""
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    socket.setsockopt(zmq.BACKLOG, 4096)
+    socket.setsockopt(zmq.LINGER, 200)
+    socket.setsockopt(zmq.SNDHWM, 10_000)
+    socket.setsockopt(zmq.RCVHWM, 100_000)
+    socket.setsockopt(zmq.MAXMSGSIZE, 8 * 1024 * 1024)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    return socket

@@ -1,0 +1,101 @@
+"""What each new process is told: the run's specification, made of configuration, sockets and keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.botconfig import AccountConfig
+from protocol.endpoints import Endpoints
+from protocol.keys import KeyPair, load_or_create
+from protocol.spec import RunSpec
+from supervisor.config import Config
+from supervisor.runtime.registry import Record, Run
+
+
+@dataclass(frozen=True, slots=True)
+class SpecMaker:
+    """Makes specifications; holds what is the same for all runs of one supervisor."""
+
+    config: Config
+    data_dir: Path
+    installation: str
+    endpoints: Endpoints
+
+    def bot(self, record: Record, run: Run) -> RunSpec:
+        """For a bot's run."""
+        assert record.config is not None
+        return self._make("bot", record, run).model_copy(
+            update={
+                "lock_path": str(self.data_dir / "locks" / f"{record.name}-{record.bot_id}"),
+                "log_path": str(log_path(self.data_dir, record)),
+                "log_max_bytes": record.config.log_max_bytes,
+                "log_backups": record.config.log_backups,
+                "bot": record.config,
+            }
+        )
+
+    def analysis(self, record: Record, token: str, keys: KeyPair | None) -> RunSpec:
+        """For one analysis on demand of a bot that does not run."""
+        run = Run(epoch=0, token=token, started_at=0.0, started=0.0, keys=keys)
+        spec = self.bot(record, run)
+        return spec.model_copy(
+            update={
+                "kind": "analysis",
+                "lock_path": "",
+                "log_path": str(self.data_dir / "logs" / "analysis.log"),
+            }
+        )
+
+    def gateway(self, record: Record, run: Run) -> RunSpec:
+        """For an account's gateway."""
+        assert record.account_config is not None
+        account: AccountConfig = record.account_config
+        spec = self._make("gateway", record, run)
+        secret = load_or_create(self.data_dir, f"gateway-{record.account}").secret if spec.gateway_key else ""
+        return spec.model_copy(
+            update={
+                "lock_path": str(self.data_dir / "locks" / f"account-{record.account}"),
+                "log_path": str(log_path(self.data_dir, record)),
+                "gateway_bind": dict(self.endpoints.accounts[record.account]),
+                "gateway_secret": secret,
+                "account": account,
+            }
+        )
+
+    def _make(self, kind: str, record: Record, run: Run) -> RunSpec:
+        keys = run.keys
+        sockets = self.endpoints.accounts[record.account]
+        gateway_key = load_or_create(self.data_dir, f"gateway-{record.account}").public if keys else ""
+        return RunSpec(
+            kind="gateway" if kind == "gateway" else "bot",
+            token=run.token,
+            bot_id=record.bot_id,
+            epoch=run.epoch,
+            name=record.name,
+            installation=self.installation,
+            magic=record.magic,
+            data_dir=str(self.data_dir),
+            lock_path="",
+            log_path="",
+            bus=self.endpoints.bus,
+            orders=sockets["orders"],
+            market=sockets["market"],
+            server_key=self.endpoints.server_key,
+            gateway_key=gateway_key,
+            public_key=keys.public if keys else "",
+            secret_key=keys.secret if keys else "",
+            heartbeat_interval=self.config.supervisor.heartbeat_interval_seconds,
+            orphan_after=self.config.supervisor.orphan_after_seconds,
+            account_name=record.account,
+            config_dir=str(self.config.folder.resolve()),
+            python_path=tuple(
+                str((self.config.folder / one).resolve()) for one in self.config.supervisor.strategy_path
+            ),
+        )
+
+
+def log_path(data_dir: Path, record: Record) -> Path:
+    """The log of a child: JSON lines."""
+    name = record.name if record.kind == "bot" else f"gateway-{record.account}"
+    return data_dir / "logs" / f"{name}.log"

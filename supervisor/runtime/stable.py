@@ -1,0 +1,132 @@
+"""Everything that commands act on, in one place: the parts of a running supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from protocol.botconfig import BotConfig
+from protocol.endpoints import Endpoints
+from store.database import Database
+from store.writer import Writer
+from supervisor.config import Config
+from supervisor.policy import events
+from supervisor.policy.fleet import Fleet
+from supervisor.policy.states import Bot, State
+from supervisor.runtime import clock
+from supervisor.runtime.accounts import Accounts
+from supervisor.runtime.bus import Bus
+from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.sampling import Sampling
+
+
+@dataclass(slots=True)
+class Waiter:
+    """Somebody who waits until bots have reached a state."""
+
+    reached: Callable[[], bool]
+    future: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Stable:
+    """The parts, and the few verbs that several commands share."""
+
+    config: Config
+    data_dir: Path
+    endpoints: Endpoints
+    installation: str
+    boot: str
+    started: float
+    database: Database
+    writer: Writer
+    registry: Registry
+    fleet: Fleet
+    chronicle: Chronicle
+    launchers: Launchers
+    sampling: Sampling
+    post: Callable[[events.Event], None]
+    leave: Callable[[str], None]  # "stop" or "handover"
+    accounts: Accounts = field(init=False)
+    bus: Bus = field(init=False)
+    waiters: list[Waiter] = field(default_factory=list)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
+    loop_lag: float = 0.0
+    analyses: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    commands_waiting: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    bad_frames: int = 0
+    leaving: str = ""
+
+    def bot(self, record: Record) -> Bot:
+        """The pure state of a record."""
+        return self.fleet.bots[record.bot_id]
+
+    def state(self, record: Record) -> State:
+        """The record's state."""
+        return self.fleet.bots[record.bot_id].state
+
+    async def commit(self, write: Callable[[Connection], Any]) -> Any:
+        """Write to the store and wait until it is durable. Raises StoreError."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(result: Any) -> None:
+            loop.call_soon_threadsafe(_settle, future, result)
+
+        self.writer.submit(write, done)
+        return await future
+
+    async def read(self, query: Callable[[Connection], Any]) -> Any:
+        """Read from the store, off the loop's thread."""
+
+        def run() -> Any:
+            with self.database.read() as connection:
+                return query(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
+        """Wait until `reached()` holds after some event; False when the time is over."""
+        if reached():
+            return True
+        waiter = Waiter(reached, asyncio.get_running_loop().create_future())
+        self.waiters.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter.future
+        except TimeoutError:
+            return reached()
+        finally:
+            self.waiters.remove(waiter)
+        return True
+
+    def wake_waiters(self) -> None:
+        """Something has changed: look who has what he waits for."""
+        for waiter in self.waiters:
+            if not waiter.future.done() and waiter.reached():
+                waiter.future.set_result(None)
+
+    def uptime(self) -> float:
+        """Seconds since this supervisor started."""
+        return clock.now() - self.started
+
+    def configs(self, without: Iterable[str] = ()) -> list[BotConfig]:
+        """Configurations of all bots but those."""
+        skip = set(without)
+        return [one.config for one in self.registry.by_name.values() if one.config and one.name not in skip]
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

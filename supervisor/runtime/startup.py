@@ -1,0 +1,347 @@
+"""Builds a supervisor: checks first, changes nothing before all is right, then opens, binds, adopts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import zmq
+from sqlalchemy import Connection
+
+from protocol import keys
+from protocol.endpoints import run_directory
+from protocol.errors import InvalidInput, StablehandError
+from store import bots as bot_table
+from store import journal, meta
+from store import runs as run_table
+from store.bots import BotRow
+from store.database import Database, open_database
+from store.writer import Writer
+from supervisor.config import Config
+from supervisor.errors import ConfigError
+from supervisor.policy.fleet import Fleet
+from supervisor.policy.states import Bot, Limits, Wanted
+from supervisor.runtime import clock
+from supervisor.runtime.accounts import Accounts
+from supervisor.runtime.adoption import adopt
+from supervisor.runtime.binding import Bound, bind_all
+from supervisor.runtime.bus import Bus
+from supervisor.runtime.catalog import effective
+from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.commands.configure import take_in, want
+from supervisor.runtime.commands.reload import declared_entries
+from supervisor.runtime.control import Control
+from supervisor.runtime.daemon import Daemon, EventQueue
+from supervisor.runtime.handlers import handlers_of
+from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
+from supervisor.runtime.listener import Listener
+from supervisor.runtime.monitor import Monitor
+from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.perform import Performer
+from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.sampling import Sampling
+from supervisor.runtime.specs import SpecMaker
+from supervisor.runtime.stable import Stable
+from supervisor.runtime.zap import KeyDoor
+
+_GATEWAY_LIMITS = Limits(restart="permanent", intensity=5, period=60.0, backoff_initial=0.2, backoff_max=5.0,
+                         stable_after=10.0, start_timeout=60.0, stop_timeout=10.0)  # fmt: skip
+
+
+async def check_accounts(config: Config) -> None:
+    """Have the market side look at the accounts (its feeds, its files). Raises ConfigError with the line."""
+    request = {name: account.model_dump() for name, account in config.accounts.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "broker.check",
+        str(config.folder.resolve()),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate(json.dumps(request).encode())
+    try:
+        answer: dict[str, str] = json.loads(out)
+    except ValueError:
+        raise StablehandError("the accounts could not be checked", hint="python -m broker.check failed") from None
+    for name, problem in answer.items():
+        key = "path" if config.accounts[name].feed == "replay" else "symbols"
+        raise config.error(("accounts", name, key), f"account {name!r}: {problem}")
+
+
+async def check_bots(config: Config, launchers: Launchers) -> None:
+    """Check every declared strategy and its parameters. Raises ConfigError with the line.
+
+    A strategy whose own module raises is let through: it quarantines only its own bot.
+    """
+    seen: set[str] = set()
+    for index, bot in enumerate(config.bots):
+        key = repr((bot.strategy, sorted(bot.params.items(), key=str)))
+        if key in seen:
+            continue
+        seen.add(key)
+        for param, message in await launchers.check(bot):
+            if param == "strategy":
+                described = await launchers.catalogue([bot.strategy])
+                if bot.strategy in described.get("errors", {}) and ":" in bot.strategy:
+                    continue
+                raise config.error(("bots", index, "strategy"), message)
+            raise config.error(("bots", index, "params", param) if param else ("bots", index, "params"), message)
+
+
+class Builder:
+    """Puts the parts together, in the order in which they may be seen."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.data_dir = config.data_dir
+        self.context: zmq.Context[Any] = zmq.Context(io_threads=2)
+        self.context.set(zmq.MAX_SOCKETS, 16_384)
+        self.method, self.transport = choose(config)
+        self.run_dir = run_directory(self.data_dir)
+        self.tcp = self.transport == "tcp"
+        self.server_keys = keys.load_or_create(self.data_dir, "supervisor") if self.tcp else None
+        self.operator_keys = keys.load_or_create(self.data_dir, "operator") if self.tcp else None
+        self.on_exit: Callable[[dict[str, Any]], None] = lambda notice: None
+        self.on_lost: Callable[[str], None] = lambda name: None
+        self.database: Database | None = None
+        self.writer: Writer | None = None
+        self.door: KeyDoor | None = None
+        self.old_runs: OldRuns | None = None
+        self.control: Control | None = None
+        self.stable: Stable | None = None
+        place = Place(
+            config=config,
+            data_dir=self.data_dir,
+            run_dir=self.run_dir,
+            method=self.method,
+            transport=self.transport,
+            server_keys=self.server_keys,
+            client_keys=self.operator_keys,
+            context=self.context,
+        )
+        self.launchers = Launchers(place, self._exited, self._lost, modules_of(config))
+
+    async def check(self) -> None:
+        """Everything that can be wrong in the file, before anything is changed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(check_accounts(self.config))
+            tasks.create_task(check_bots(self.config, self.launchers))
+
+    async def build(self) -> Daemon:
+        """The daemon, bound, with every open run of the last one accounted for."""
+        config = self.config
+        self.database = await asyncio.to_thread(
+            open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
+        )
+        installation, rows, open_runs, last_seq = await asyncio.to_thread(self._load)
+        if self.tcp:
+            self.door = KeyDoor(self.context)
+            assert self.operator_keys is not None
+            self.door.admit(self.operator_keys.public, "operator")
+        bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
+                         self.server_keys, os.getpid())  # fmt: skip
+        self.writer = Writer(self.database)
+        queue = EventQueue()
+        stable = self._stable(queue, bound, installation, last_seq)
+        self.stable = stable
+        listener = self._speak(stable, bound)
+        specs = SpecMaker(config, self.data_dir, installation, bound.endpoints)
+        performer = self._performer(stable, specs, queue)
+        listener.performer = performer
+        self.on_lost = listener.launcher_lost
+        daemon = Daemon(
+            stable,
+            queue,
+            performer,
+            Monitor(stable.registry, stable.fleet, config.supervisor, stable.sampling, queue.post, _lag(stable)),
+        )
+        stable.leave = daemon.leave
+        _take_in(stable, rows)
+        notices: list[dict[str, Any]] = []
+        self.on_exit = notices.append  # those that come before the runs are known wait for that
+        listed = await self.launchers.find()
+        alive = adopt(open_runs, listed, stable.registry, self.launchers, performer.old_runs, queue.post)
+        self.on_exit = listener.exited
+        for notice in notices:
+            listener.exited(notice)
+        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self.door), listener.bad_frame)
+        stable.chronicle.publish_to(self.control.publish)
+        stable.bus.accepting = True
+        text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
+        stable.chronicle.add("supervisor", text)
+        bound.endpoints.save(self.data_dir)
+        queue.connect(stable, performer)
+        for record in sorted(stable.registry.by_id.values(), key=_importance):
+            if record.run is None:
+                want(stable, record, "boot")
+        return daemon
+
+    async def close(self) -> None:
+        """Give everything back; the launchers and their children stay as they are."""
+        self.launchers.hang_up()
+        if self.control is not None:
+            await self.control.close()
+        if self.stable is not None:
+            self.stable.bus.close()
+        if self.old_runs is not None:
+            self.old_runs.close()
+        if self.door is not None:
+            self.door.close()
+        if self.writer is not None:
+            await asyncio.to_thread(self.writer.close)
+        if self.database is not None:
+            self.database.close()
+        self.context.destroy(linger=200)
+
+    def _exited(self, notice: dict[str, Any]) -> None:
+        self.on_exit(notice)
+
+    def _lost(self, name: str) -> None:
+        self.on_lost(name)
+
+    def _load(self) -> tuple[str, list[BotRow], list[run_table.RunRow], int]:
+        assert self.database is not None
+        config = self.config
+        with self.database.begin() as conn:
+            installation = meta.installation_id(conn)
+            _merge_file(conn, config)
+            return installation, bot_table.load_all(conn), run_table.open_runs(conn), journal.last_seq(conn)
+
+    def _stable(self, queue: EventQueue, bound: Bound, installation: str, last_seq: int) -> Stable:
+        assert self.database is not None and self.writer is not None
+        registry = Registry()
+        sampling = Sampling(
+            registry,
+            self.config.supervisor.sample_interval_seconds,
+            str(self.data_dir),
+            lambda: {"supervisor": os.getpid(), **self.launchers.pids()},
+        )
+        return Stable(
+            config=self.config,
+            data_dir=self.data_dir,
+            endpoints=bound.endpoints,
+            installation=installation,
+            boot=secrets.token_hex(4),
+            started=clock.now(),
+            database=self.database,
+            writer=self.writer,
+            registry=registry,
+            fleet=Fleet(Random()),
+            chronicle=Chronicle(self.writer, last_seq),
+            launchers=self.launchers,
+            sampling=sampling,
+            post=queue.post,
+            leave=lambda how: None,
+        )
+
+    def _speak(self, stable: Stable, bound: Bound) -> Listener:
+        listener = Listener(stable, lock_path=lambda record: lock_path(self.data_dir, record))
+        stable.bus = Bus(bound.bus, stable.registry, listener, stable.boot,
+                         self.config.supervisor.heartbeat_interval_seconds)  # fmt: skip
+        stable.accounts = Accounts(stable.registry, stable.bus.send, stable.state, listener.fenced)
+        return listener
+
+    def _performer(self, stable: Stable, specs: SpecMaker, queue: EventQueue) -> Performer:
+        self.old_runs = OldRuns(queue.post, lambda record: lock_path(self.data_dir, record))
+        return Performer(
+            registry=stable.registry,
+            writer=stable.writer,
+            chronicle=stable.chronicle,
+            accounts=stable.accounts,
+            bus=stable.bus,
+            launchers=self.launchers,
+            old_runs=self.old_runs,
+            specs=specs,
+            door=self.door,
+            post=queue.post,
+        )
+
+
+def lock_path(data_dir: Path, record: Record) -> Path:
+    """The lock that a record's run holds for its life."""
+    name = f"account-{record.account}" if record.kind == "gateway" else f"{record.name}-{record.bot_id}"
+    return data_dir / "locks" / name
+
+
+def _merge_file(conn: Connection, config: Config) -> None:
+    """Make the store know the file's bots and accounts. What an operator wanted stays as it is."""
+    known = {(row.kind, row.name): row for row in bot_table.load_all(conn)}
+    entries = declared_entries(config)
+    for bot in config.bots:
+        row = known.get(("bot", bot.name))
+        if row is None:
+            bot_table.insert_bot(conn, bot.name, declared=entries[bot.name], wanted=bot.wanted)
+        elif row.declared != entries[bot.name]:
+            bot_table.set_declared(conn, row.id, entries[bot.name])
+            bot_table.set_added(conn, row.id, None)
+    for (kind, name), row in known.items():
+        if kind == "bot" and row.declared is not None and name not in entries:
+            # Taken out of the file while no supervisor ran: it stays as it was, until it is removed by name.
+            bot_table.set_added(conn, row.id, {**row.declared, **row.override})
+            bot_table.set_declared(conn, row.id, None)
+            bot_table.set_override(conn, row.id, {})
+    for name in config.accounts:
+        if ("gateway", name) not in known:
+            bot_table.insert_bot(conn, name, kind="gateway", wanted="running")
+
+
+def _take_in(stable: Stable, rows: list[BotRow]) -> None:
+    for row in rows:
+        if row.kind == "gateway":
+            if row.name in stable.config.accounts:
+                _take_in_gateway(stable, row)
+            continue
+        base = row.declared if row.declared is not None else row.added or {}
+        try:
+            config = effective(row.name, base, row.override, stable.config.bot_defaults, stable.config.accounts)
+        except InvalidInput as error:
+            raise ConfigError(f"{stable.config.path}: bot {row.name!r}, kept in the store: {error.message}",
+                              hint=error.hint) from None  # fmt: skip
+        take_in(stable, row.id, config, wanted=row.wanted, declared=row.declared, added=row.added,
+                override=row.override, ceiling=row.last_epoch)  # fmt: skip
+
+
+def _take_in_gateway(stable: Stable, row: BotRow) -> None:
+    stable.registry.add(
+        Record(
+            bot_id=row.id,
+            name=f"gateway:{row.name}",
+            kind="gateway",
+            wanted="running",
+            account=row.name,
+            account_config=stable.config.accounts[row.name],
+            epoch_ceiling=row.last_epoch,
+        )
+    )
+    stable.fleet.add(
+        Bot(
+            bot_id=row.id,
+            name=f"gateway:{row.name}",
+            kind="gateway",
+            limits=_GATEWAY_LIMITS,
+            priority=10,
+            wanted=Wanted.RUNNING,
+            floor=row.last_epoch,
+        )
+    )
+
+
+def _importance(record: Record) -> tuple[int, int, int]:
+    """Gateways first, since bots wait for them; then the most important bots."""
+    return (record.kind != "gateway", -(record.config.priority if record.config else 0), record.bot_id)
+
+
+def _lag(stable: Stable) -> Callable[[float], None]:
+    def keep(seconds: float) -> None:
+        # The worst of late, forgotten slowly: one number that a person can read.
+        stable.loop_lag = max(seconds, stable.loop_lag * 0.8)
+
+    return keep

@@ -1,0 +1,202 @@
+"""The link against a real ROUTER that plays the supervisor."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from protocol.codec import decode, decode_heartbeat, encode, is_heartbeat
+from protocol.link import HELLO_AGAIN, BusLink, Progress
+from protocol.messages import (
+    Bye,
+    Command,
+    Heartbeat,
+    Hello,
+    History,
+    HistoryAck,
+    Message,
+    Phase,
+    Unwelcome,
+    Welcome,
+)
+from protocol.spec import RunSpec
+from tests.support import eventually
+
+
+class Bus:
+    """The supervisor's side: binds, collects, answers."""
+
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind(address)
+        self.got: list[tuple[bytes, Message | Heartbeat]] = []
+
+    def read(self) -> None:
+        while self.socket.poll(5):
+            peer, frame = self.socket.recv_multipart()
+            self.got.append((peer, decode_heartbeat(frame) if is_heartbeat(frame) else decode(frame)))
+
+    def all(self, kind: type) -> list[Any]:
+        self.read()
+        return [message for _, message in self.got if isinstance(message, kind)]
+
+    def say(self, message: Message) -> None:
+        peer = next(peer for peer, m in reversed(self.got) if isinstance(m, Hello))
+        self.socket.send_multipart([peer, encode(message)])
+
+    def welcome(self, boot: str = "one", hellos: int = 1) -> None:
+        eventually(lambda: len(self.all(Hello)) >= hellos)
+        self.say(Welcome(supervisor_boot=boot, heartbeat_interval=0.05))
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+
+class Child:
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        self.spec = RunSpec(
+            kind="bot",
+            token="t1",
+            bot_id=3,
+            epoch=9,
+            name="b",
+            installation="x",
+            data_dir="/nowhere",
+            lock_path="/nowhere/l",
+            log_path="/nowhere/b.log",
+            bus=address,
+            heartbeat_interval=0.05,
+        )
+        self.progress = Progress()
+        self.messages: list[Message] = []
+        self.ready = False
+        self.link = BusLink(
+            context, self.spec, self.progress, self.messages.append, lambda: {"ready": self.ready, "paused": False}
+        )
+        self.link.start()
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    made: zmq.Context[Any] = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path / 'bus'}"
+
+
+@pytest.fixture
+def pair(context: zmq.Context[Any], address: str) -> Iterator[tuple[Bus, Child]]:
+    bus, child = Bus(context, address), Child(context, address)
+    yield bus, child
+    child.link.stop(0.1)
+    bus.close()
+
+
+def test_hello_names_the_run_and_nothing_is_said_before_welcome(pair: tuple[Bus, Child]) -> None:
+    bus, child = pair
+    child.link.send(Bye(token="t1", reason="early"))
+    (hello,) = eventually(lambda: bus.all(Hello))
+    assert (hello.token, hello.epoch, hello.pid) == ("t1", 9, os.getpid())
+    assert bus.all(Bye) == [] and bus.all(Heartbeat) == []
+    bus.welcome()
+    assert eventually(lambda: bus.all(Bye))[0].reason == "early"
+    assert child.link.orphaned_for() == 0.0
+
+
+def test_heartbeats_tell_the_progress_of_the_main_loop(pair: tuple[Bus, Child]) -> None:
+    bus, child = pair
+    child.progress.move(Phase.ANALYSE, 7.5)
+    child.progress.cycles, child.progress.volume = 42, -0.25
+    bus.welcome()
+    beats = eventually(lambda: len(found := bus.all(Heartbeat)) >= 3 and found)
+    assert [b.seq for b in beats[:3]] == [1, 2, 3]
+    last = beats[-1]
+    assert (last.phase, last.cycles, last.volume, last.limit_ms) == (Phase.ANALYSE, 42, -0.25, 7500)
+    assert beats[2].progress_age_ms > beats[0].progress_age_ms  # nothing moved between them
+    child.progress.touch()
+    after = len(bus.all(Heartbeat))
+    fresh = eventually(lambda: (found := bus.all(Heartbeat)[after:]) and found[0])
+    assert fresh.progress_age_ms < last.progress_age_ms
+
+
+def test_history_is_sent_again_to_the_next_supervisor_until_acknowledged(
+    context: zmq.Context[Any], address: str
+) -> None:
+    bus, child = Bus(context, address), Child(context, address)
+    try:
+        bus.welcome()
+        for text in ("first", "second", "third"):
+            child.link.history("INFO", text)
+        eventually(lambda: [r.seq for h in bus.all(History) for r in h.rows] == [1, 2, 3])
+        bus.say(HistoryAck(seq=1))
+        bus.say(Command(id="c", verb="pause"))
+        eventually(lambda: any(isinstance(m, Command) for m in child.messages))  # so the ack was read too
+        bus.close()
+        eventually(lambda: child.link.orphaned_for() > 0.0)
+        child.ready = True
+        bus = Bus(context, address)
+        bus.welcome(boot="two")
+        rows = eventually(lambda: [r for h in bus.all(History) for r in h.rows])
+        assert [(r.seq, r.text) for r in rows] == [(2, "second"), (3, "third")]
+        (hello,) = bus.all(Hello)
+        assert hello.ready and hello.history_from == 2
+        assert child.link.orphaned_for() == 0.0
+    finally:
+        child.link.stop(0.1)
+        bus.close()
+
+
+def test_asked_for_hello_it_says_it_again_and_a_refusal_is_passed_on(pair: tuple[Bus, Child]) -> None:
+    bus, child = pair
+    bus.welcome()
+    eventually(lambda: bus.all(Heartbeat))
+    bus.say(Unwelcome(reason=HELLO_AGAIN))
+    eventually(lambda: len(bus.all(Hello)) == 2)
+    assert not any(isinstance(m, Unwelcome) for m in child.messages)
+    bus.say(Unwelcome(reason="epoch 9 is old"))
+    refusal = eventually(lambda: [m for m in child.messages if isinstance(m, Unwelcome)])
+    assert refusal[0].reason == "epoch 9 is old"
+
+
+def test_stop_flushes_what_is_queued_and_ends_the_thread(pair: tuple[Bus, Child]) -> None:
+    bus, child = pair
+    bus.welcome()
+    eventually(lambda: child.link.orphaned_for() == 0.0)
+    for number in range(300):  # more than the pipe holds
+        child.link.send(Bye(token="t1", reason=str(number)))
+    stopper = threading.Thread(target=child.link.stop, args=(5.0,))
+    stopper.start()
+    eventually(lambda: len(bus.all(Bye)) == 300)
+    stopper.join(5)
+    assert [b.reason for b in bus.all(Bye)] == [str(n) for n in range(300)]
+    assert not child.link.is_alive()
+
+
+def test_a_watched_socket_is_served_by_the_same_thread(context: zmq.Context[Any], pair: tuple[Bus, Child]) -> None:
+    _, child = pair
+    receive, send = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    receive.bind("inproc://market")
+    send.connect("inproc://market")
+    seen: list[tuple[bytes, str]] = []
+
+    def take() -> None:
+        seen.append((receive.recv(zmq.NOBLOCK), threading.current_thread().name))
+        raise RuntimeError("a callback that fails must not end the link")
+
+    child.link.watch(receive, take)
+    send.send(b"a")
+    eventually(lambda: len(seen) == 1)
+    send.send(b"b")
+    eventually(lambda: seen == [(b"a", "link"), (b"b", "link")])
+    send.close(0)
