@@ -1,11 +1,11 @@
-"""An order under way, and how its answer is told."""
+"""An order under way, and how its answer is told; what became of a bar."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from botproc.desk import OrderDraft
 from botproc.holding import Held
@@ -27,6 +27,20 @@ _MILD: Final = frozenset(
         constants.TRADE_RETCODE_PRICE_OFF,
     }
 )
+
+
+Done = Literal["none", "opened", "closed", "reversed", "refused", "held", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a bar."""
+
+    action: Done
+    """`refused`: an order or an entry was. `held`: an order's fate is unknown. `failed`: no terminal."""
+    text: str = ""
+    volume: float = 0.0
+    """The bot's position afterwards, signed lots, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)

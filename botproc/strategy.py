@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Action = Literal["BUY", "SELL", "HOLD"]
 
-#: Columns of `bars`, in MetaTrader's order. The index `time` is each bar's opening, on the server's clock.
-COLUMNS: Final = ("open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+#: Columns of `bars`, in MetaTrader's order. `time` is the bar's opening on the server's clock, in UTC.
+COLUMNS: Final = ("time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume")
 
 
 class StrategyParams(BaseModel):
@@ -103,7 +103,7 @@ class Strategy(ABC):
     def analyze(self, bars: pd.DataFrame) -> Signal:
         """The signal of the last row of `bars`: closed bars, oldest first, at least `lookback` of them.
 
-        Columns as in `COLUMNS`, prices as float64; the index is `time`, datetimes in UTC. Do not change `bars`.
+        Columns as in `COLUMNS`: `time` as UTC datetimes, prices as float64. Do not change `bars`.
         """
 
     def decide(self, bars: pd.DataFrame) -> Signal:

@@ -6,14 +6,14 @@ was refused is reported and left, what is unknown holds the bot until it is know
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from botproc import entry
 from botproc.conditions import Conditions, Report
 from botproc.desk import Desk, OrderDraft, Side
 from botproc.holding import Held, Holding, money_of
-from botproc.orders import Sent, figures_of, is_mild, reason_of, refusal_kind
+from botproc.hours import MarketHours
+from botproc.orders import Done, Outcome, Sent, figures_of, is_mild, reason_of, refusal_kind
 from botproc.sizing import NoEntry
 from botproc.strategy import Signal
 from broker.constants import TRADE_RETCODE_MARKET_CLOSED
@@ -23,20 +23,6 @@ from protocol.messages import OrderResult
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Done = Literal["none", "opened", "closed", "reversed", "refused", "held", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a bar."""
-
-    action: Done
-    """`refused`: an order or an entry was. `held`: an order's fate is unknown. `failed`: no terminal."""
-    text: str = ""
-    volume: float = 0.0
-    """The bot's position afterwards, signed lots, as far as it is known."""
 
 
 class Trader:
@@ -51,10 +37,10 @@ class Trader:
         self._desk = desk
         self._report = report
         self._conditions = Conditions(report)
+        self._hours = MarketHours(desk, self._conditions)
         self._holding = Holding(desk, report, config.market)
         self._unknown: Sent | None = None
         self._decided = -1  # bar time of the last decision
-        self._closed_at = 0.0  # time of the quote with which the market was found closed
         #: False: only closes (draining without a supervisor).
         self.entries = True
 
@@ -104,7 +90,7 @@ class Trader:
         except StablehandError as error:
             return self._terminal_failed("position not known, nothing is done", error)
         self._conditions.end("terminal", "the terminal answers again")
-        self._market_open_again()
+        self._hours.look()
         return self._outcome("none")
 
     def flatten(self, reason: str, bar_time: int) -> Outcome:
@@ -192,7 +178,7 @@ class Trader:
     def _concluded(self, sent: Sent, result: OrderResult) -> Outcome:
         if result.status != "done":
             return self._refused(sent, result)
-        self._conditions.end("closed", "the market is open again")
+        self._hours.opened()
         self._conditions.end_all(f"refused:{sent.draft.action}")
         return self._after_close(sent, result) if sent.held is not None else self._after_open(sent, result)
 
@@ -248,26 +234,13 @@ class Trader:
         text = f"{sent.what(self._config.market)} refused: {reason_of(result)}"
         data = {**sent.data, "retcode": result.retcode, "volume": sent.draft.volume}
         if result.retcode == TRADE_RETCODE_MARKET_CLOSED:
-            self._closed_at = self._quote_time()
-            self._conditions.begin("closed", "WARNING", text, data)
+            self._hours.closed(text, data)
         else:
             action = "WARNING" if is_mild(sent.draft, result) else "ERROR"
             self._conditions.begin(refusal_kind(sent.draft, result), action, text, data)
         return self._outcome("refused", text)
 
     # --- small things ---------------------------------------------------------------------------------
-
-    def _market_open_again(self) -> None:
-        if "closed" in self._conditions and self._quote_time() > self._closed_at:
-            self._conditions.end("closed", "the market is open again")
-
-    def _quote_time(self) -> float:
-        """Time of the last quote, server seconds; 0 when it cannot be told (then nothing is concluded from it)."""
-        try:
-            tick = self._desk.tick()
-        except StablehandError:
-            return 0.0
-        return float(tick.get("time_msc") or 0) / 1000.0 or float(tick.get("time") or 0)
 
     def _terminal_failed(self, text: str, error: StablehandError) -> Outcome:
         line = f"{text}: {error.line()}"

@@ -77,9 +77,7 @@ def cut(text: str, width: int) -> str:
 def table(columns: Sequence[Column], rows: Sequence[Row], *, width: int | None, colour: bool) -> list[str]:
     """Lines of the table. Too wide: first narrower gaps, then shorter texts, then fewer columns."""
     shown = list(range(len(columns)))
-    widths = [
-        max([len(column.title), *(len(row.cells[n].text) for row in rows)]) for n, column in enumerate(columns)
-    ]
+    widths = [max([len(column.title), *(len(row.cells[n].text) for row in rows)]) for n, column in enumerate(columns)]
     gap = 2
     while width is not None and (over := sum(widths[n] for n in shown) + gap * (len(shown) - 1) - width) > 0:
         if gap == 2:

@@ -172,9 +172,7 @@ def _print(console: Console, lines: list[_Line]) -> None:
         console.print(Text(line.text, style="yellow" if line.is_error else "bold"), soft_wrap=True)
 
 
-def _picture(
-    shot: screen.Snapshot | None, console: Console, *, stopping: bool, ended: bool = False
-) -> Text | Spinner:
+def _picture(shot: screen.Snapshot | None, console: Console, *, stopping: bool, ended: bool = False) -> Text | Spinner:
     if shot is None:
         return Spinner("dots", text=_STOPPING if stopping else "starting…")
     footer = "stopped" if ended else _STOPPING if stopping else _FOOTER

@@ -69,14 +69,7 @@ def _word(argument: Any) -> str:
 
 def _names(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
-    return names if option.is_flag else f"{names} {_metavar(option)}"
-
-
-def _metavar(option: Any) -> str:
-    choices = getattr(option.type, "choices", None)
-    if choices:
-        return "`" + "` or `".join(str(choice) for choice in choices) + "`"
-    return f"`{option.metavar or 'N'}`"
+    return names if option.is_flag else f"{names} `{(option.metavar or 'N')}`".replace("|", "\\|")
 
 
 def _help(option: Any) -> str:

@@ -152,9 +152,7 @@ class AsyncControlClient(Commands):
     def close(self) -> None:
         """Nothing is kept between requests; here for symmetry."""
 
-    async def request(
-        self, cmd: str, args: Mapping[str, Any] | None = None, *, timeout: float | None = None
-    ) -> Any:
+    async def request(self, cmd: str, args: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """Do one command; its result. Raises CommandFailed, Unreachable (also: no answer in `timeout` seconds)."""
         import zmq.asyncio
 

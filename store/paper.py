@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     delete,
     insert,
     select,
@@ -124,6 +125,13 @@ paper_chunks: Final = Table(
     info=PAPER,
 )
 
+# Built once: making a statement anew costs more than running it.
+_ADD_POSITION: Final = insert(paper_positions)
+_DROP_POSITION: Final = delete(paper_positions).where(paper_positions.c.ticket == bindparam("old_ticket"))
+_ADD_DEALS: Final = insert(paper_deals)
+_ADD_ORDERS: Final = insert(paper_orders)
+_SET_ACCOUNT: Final = update(paper_account)
+
 Row = dict[str, Any]
 
 
@@ -145,12 +153,12 @@ def create_account(conn: Connection, row: Row) -> None:
 def set_account(conn: Connection, *, balance: float, now: int, next_order: int, next_deal: int) -> None:
     """Everything of the account that changes."""
     values = {"balance": balance, "now": now, "next_order": next_order, "next_deal": next_deal}
-    conn.execute(update(paper_account), values)
+    conn.execute(_SET_ACCOUNT, values)
 
 
 def set_now(conn: Connection, now: int) -> None:
     """Where the market's clock stands."""
-    conn.execute(update(paper_account), {"now": now})
+    conn.execute(_SET_ACCOUNT, {"now": now})
 
 
 def load_positions(conn: Connection) -> list[Row]:
@@ -158,17 +166,13 @@ def load_positions(conn: Connection) -> list[Row]:
     return _rows(conn, select(paper_positions).order_by(paper_positions.c.ticket))
 
 
-def put_positions(conn: Connection, rows: Iterable[Row]) -> None:
-    """Insert positions, or replace those that are there."""
-    for row in rows:
-        statement = insert_for(conn, paper_positions).values(**row)
-        conn.execute(statement.on_conflict_do_update(index_elements=["ticket"], set_=row))
-
-
-def drop_positions(conn: Connection, tickets: Iterable[int]) -> None:
-    """Remove positions that are closed."""
-    for ticket in tickets:
-        conn.execute(delete(paper_positions).where(paper_positions.c.ticket == ticket))
+def replace_positions(conn: Connection, old: Iterable[int], new: list[Row]) -> None:
+    """Take out the positions with the tickets `old`, and put in `new`; one that changed is in both."""
+    tickets = [{"old_ticket": ticket} for ticket in old]
+    if tickets:
+        conn.execute(_DROP_POSITION, tickets)
+    if new:
+        conn.execute(_ADD_POSITION, new)
 
 
 def load_deals(conn: Connection) -> list[Row]:
@@ -184,13 +188,13 @@ def load_orders(conn: Connection) -> list[Row]:
 def add_deals(conn: Connection, rows: list[Row]) -> None:
     """Book deals."""
     if rows:
-        conn.execute(insert(paper_deals), rows)
+        conn.execute(_ADD_DEALS, rows)
 
 
 def add_orders(conn: Connection, rows: list[Row]) -> None:
     """Book orders."""
     if rows:
-        conn.execute(insert(paper_orders), rows)
+        conn.execute(_ADD_ORDERS, rows)
 
 
 def load_chunks(conn: Connection) -> list[Row]:

@@ -37,7 +37,7 @@ from tests.support import eventually
 M = TypeVar("M", bound=Message)
 _CHILD = """
 import logging, sys, msgpack
-logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 from protocol.spec import RunSpec
 from protocol.locks import FileLock, LockHeld
 from pathlib import Path

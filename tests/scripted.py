@@ -322,9 +322,7 @@ class ScriptedSupervisor:
         }]  # fmt: skip
 
     def _do_strategies(self, args: dict[str, Any]) -> Any:
-        params = {
-            "fast": {"type": "integer", "default": 20, "minimum": 2, "maximum": 500, "step": 1, "label": "Fast"}
-        }
+        params = {"fast": {"type": "integer", "default": 20, "minimum": 2, "maximum": 500, "step": 1, "label": "Fast"}}
         return [
             {"id": "MA_CROSSOVER", "title": "Moving average crossover", "rule": "Buy when fast crosses above slow.",
              "lookback": 60, "params": params},

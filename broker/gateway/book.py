@@ -150,6 +150,8 @@ class Book:
         """Keep a result, so that a repeated id is answered by it. `unknown` may be replaced, others stay."""
         entry = self._orders.get(result.id)
         if entry is None:
+            if not digest:
+                return  # from before this process: the ledger answers for it
             entry = self._orders[result.id] = _Entry(digest)
         if entry.result is None or entry.result.status == "unknown":
             entry.result = result

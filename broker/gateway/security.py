@@ -67,4 +67,5 @@ class Gatekeeper:
             self._handler.send_multipart([b"1.0", number, b"200", b"OK", key.encode(), b""])
         else:
             log.warning("a connection with an unknown key was refused")
-            self._handler.send_multipart([b"1.0", number, b"400", b"unknown key", b"", b""])
+            # 300, not 400: a run whose fence is still to come connects again by itself, after a 400 it never would.
+            self._handler.send_multipart([b"1.0", number, b"300", b"unknown key", b"", b""])

@@ -57,6 +57,7 @@ from protocol.process import kernel_boot_id
 from protocol.progress import Progress
 from protocol.spec import EXIT_OK, EXIT_UNWELCOME, RunSpec
 from store.database import Database
+from store.errors import StoreError
 from store.ledger import fences_all
 from store.writer import Writer
 
@@ -266,6 +267,7 @@ class Gateway:
 
     def _pulsed(self) -> None:
         self._pulsing = False
+        self._turn()
 
     def _resolve(self) -> None:
         if self._executor.unresolved:
@@ -278,7 +280,13 @@ class Gateway:
         self._step()
 
     def _step(self) -> bool:
-        step = self._terminal.step()
+        try:
+            step = self._terminal.step()
+        except StoreError as error:
+            # The moment did not happen; it is tried again, in lockstep with the next pulse.
+            log.error("the market stands still: %s; trying again", error.line())
+            self._inbox.post(self._step_failed)
+            return True
         if step is None:
             self._ended = True
             self._inbox.post(self._feed_ended)
@@ -287,7 +295,7 @@ class Gateway:
             self._book.last_closed[bar.symbol, bar.timeframe] = _open_time(bar.row)
         self._reader.changed()
         self._progress.cycles += 1
-        if self._deals.collect():
+        if step.deals and self._deals.collect():
             self._executor.flush()
         self._inbox.post(self._stepped, step)
         return True
@@ -317,6 +325,10 @@ class Gateway:
         if self._lockstep:
             self._lockstep.stepped(numbers)
             self._turn()
+
+    def _step_failed(self) -> None:
+        if self._lockstep:
+            self._lockstep.stepped({})
 
     def _feed_ended(self) -> None:
         log.info("the feed of %s has ended", self._spec.account_name)

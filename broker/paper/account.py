@@ -119,11 +119,9 @@ class Account:
         """Write what changed. `committed` follows when the transaction is through."""
         tables.add_deals(conn, [_signed(deal._asdict()) for deal in self.deals[self._saved_deals :]])
         tables.add_orders(conn, [_signed(order._asdict()) for order in self.orders[self._saved_orders :]])
-        tables.drop_positions(conn, self._saved.keys() - self.positions.keys())
-        tables.put_positions(
-            conn,
-            [_signed(asdict(each)) for each in self.positions.values() if self._saved.get(each.ticket) != each],
-        )
+        new = [each for each in self.positions.values() if self._saved.get(each.ticket) is not each]
+        old = [each.ticket for each in self._saved.values() if self.positions.get(each.ticket) is not each]
+        tables.replace_positions(conn, old, [_signed(asdict(each)) for each in new])
         tables.set_account(conn, balance=self.balance, now=now, next_order=self._next_order, next_deal=self._next_deal)
 
     def committed(self) -> None:

@@ -45,6 +45,7 @@ _TEXTS: Final = {
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F")
 S = TypeVar("S", bound="Core")
 
 
@@ -56,21 +57,24 @@ class Failed(Exception):
         self.error = (code, text or _TEXTS[code])
 
 
-def answers(
-    failed: Any = None,
-) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T]]:
-    """Makes a function of the terminal: it sets `last_error`, and answers `failed` after Failed or offline."""
+def answers(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:
+    """Makes a function of the terminal: it sets `last_error`, and answers None after Failed or offline."""
+    return answers_or(None)(function)
 
-    def make(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+
+def answers_or(failed: F) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T | F]]:
+    """The same with another answer than None for a failure."""
+
+    def make(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | F]:
         @functools.wraps(function)
-        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T | F:
             try:
                 if not self.connected:
                     raise Failed(RES_E_INTERNAL_FAIL_CONNECT)
                 value = function(self, *args, **kwargs)
             except Failed as failure:
                 self.error = failure.error
-                return failed  # type: ignore[no-any-return]
+                return failed
             self.error = (RES_S_OK, _TEXTS[RES_S_OK])
             return value
 

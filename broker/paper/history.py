@@ -36,12 +36,12 @@ def _named_only(args: tuple[object, ...]) -> None:
 class History(Core):
     """positions_*, orders_*, history_*. Filters are `symbol=`, `ticket=` or `group=`; without one: everything."""
 
-    @answers()
+    @answers
     def positions_total(self) -> int:
         """How many positions are open."""
         return len(self.account.positions)
 
-    @answers()
+    @answers
     def positions_get(
         self, *args: object, symbol: str | None = None, ticket: int | None = None, group: str | None = None
     ) -> tuple[TradePosition, ...]:
@@ -56,12 +56,12 @@ class History(Core):
             and (mask is None or in_group(each.symbol, mask))
         )
 
-    @answers()
+    @answers
     def orders_total(self) -> int:
         """Pending orders come in a later version: 0."""
         return 0
 
-    @answers()
+    @answers
     def orders_get(
         self, *args: object, symbol: str | None = None, ticket: int | None = None, group: str | None = None
     ) -> tuple[TradeOrder, ...]:
@@ -70,12 +70,12 @@ class History(Core):
         _text("symbol", symbol), _number("ticket", ticket), _text("group", group)
         return ()
 
-    @answers()
+    @answers
     def history_deals_total(self, date_from: When, date_to: When) -> int:
         """How many deals from `date_from` to `date_to`, both included."""
         return len(_between(self.account.deals, [deal.time_msc for deal in self.account.deals], date_from, date_to))
 
-    @answers()
+    @answers
     def history_deals_get(
         self, *args: Any, group: str | None = None, ticket: int | None = None, position: int | None = None,
         date_from: When | None = None, date_to: When | None = None,
@@ -87,13 +87,13 @@ class History(Core):
             _range(args, date_from, date_to), group, ticket, position,
         )  # fmt: skip
 
-    @answers()
+    @answers
     def history_orders_total(self, date_from: When, date_to: When) -> int:
         """How many orders that are done, from `date_from` to `date_to`, both included."""
         orders = self.account.orders
         return len(_between(orders, [order.time_done_msc for order in orders], date_from, date_to))
 
-    @answers()
+    @answers
     def history_orders_get(
         self, *args: Any, group: str | None = None, ticket: int | None = None, position: int | None = None,
         date_from: When | None = None, date_to: When | None = None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, get_type_hints
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from broker.api import (
     When,
 )
 from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build
-from broker.paper.core import Core, Failed, answers
+from broker.paper.core import Core, Failed, answers, answers_or
 from broker.paper.series import Series
 from broker.symbols import SymbolSpec
 from protocol.botconfig import TIMEFRAME_SECONDS
@@ -56,7 +57,7 @@ def in_group(symbol: str, group: str) -> bool:
 class Reads(Core):
     """Account, symbols, bars, ticks."""
 
-    @answers()
+    @answers
     def terminal_info(self) -> TerminalInfo:
         """Always connected, and trading allowed."""
         return TerminalInfo(
@@ -68,7 +69,7 @@ class Reads(Core):
             commondata_path=str(self._path.parent),
         )  # fmt: skip
 
-    @answers()
+    @answers
     def account_info(self) -> AccountInfo:
         """The account at the present quotes."""
         totals, config = self.account.totals(), self.config
@@ -87,47 +88,47 @@ class Reads(Core):
 
     # --- symbols -------------------------------------------------------------------------------------
 
-    @answers(failed=0)
+    @answers_or(0)
     def symbols_total(self) -> int:
         """How many symbols there are."""
         return len(self.series)
 
-    @answers()
+    @answers
     def symbols_get(self, group: str = "*") -> tuple[SymbolInfo, ...]:
         """Symbols whose names fit `group`."""
         if not isinstance(group, str):
             raise Failed(RES_E_INVALID_PARAMS, 'Invalid "group" argument')
         return tuple(self._symbol_info(self.series[name]) for name in self.series if in_group(name, group))
 
-    @answers()
+    @answers
     def symbol_info(self, symbol: str) -> SymbolInfo:
         """A symbol's terms and prices."""
         return self._symbol_info(self.series_of(symbol))
 
-    @answers()
+    @answers
     def symbol_info_tick(self, symbol: str) -> Tick:
         """The last quote."""
         series = self.series_of(symbol)
         flags = api.TICK_FLAG_BID | api.TICK_FLAG_ASK
         return Tick(series.time, series.bid, series.ask, 0.0, 0, series.time_msc, flags, 0.0)
 
-    @answers(failed=False)
+    @answers_or(False)
     def symbol_select(self, symbol: str, enable: bool = True) -> bool:
         """All symbols of the account are always selected; they cannot be taken out."""
         self.series_of(symbol)
         return bool(enable)
 
-    @answers(failed=False)
+    @answers_or(False)
     def market_book_add(self, symbol: str) -> bool:
         """There is no market depth."""
         raise Failed(RES_E_UNSUPPORTED)
 
-    @answers()
+    @answers
     def market_book_get(self, symbol: str) -> tuple[BookInfo, ...]:
         """There is no market depth."""
         raise Failed(RES_E_UNSUPPORTED)
 
-    @answers(failed=False)
+    @answers_or(False)
     def market_book_release(self, symbol: str) -> bool:
         """There is no market depth."""
         raise Failed(RES_E_UNSUPPORTED)
@@ -161,7 +162,7 @@ class Reads(Core):
 
     # --- bars ----------------------------------------------------------------------------------------
 
-    @answers()
+    @answers
     def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int) -> Rates:
         """`count` bars, ascending; position 0 is the newest: the one that forms, or the last where none does."""
         series, name = self._bars(symbol, timeframe)
@@ -174,7 +175,7 @@ class Reads(Core):
         stop = len(bars) - start_pos
         return bars[max(0, stop - count) : max(0, stop)]
 
-    @answers()
+    @answers
     def copy_rates_from(self, symbol: str, timeframe: int, date_from: When, count: int) -> Rates:
         """`count` bars, ascending, the newest of which opened at `date_from` or before."""
         if count <= 0:
@@ -183,7 +184,7 @@ class Reads(Core):
         stop = int(np.searchsorted(bars["time"], seconds(date_from, "date_from"), side="right"))
         return bars[max(0, stop - count) : stop]
 
-    @answers()
+    @answers
     def copy_rates_range(self, symbol: str, timeframe: int, date_from: When, date_to: When) -> Rates:
         """Bars that opened from `date_from` to `date_to`, both included."""
         bars = self._all_bars(symbol, timeframe)
@@ -209,7 +210,7 @@ class Reads(Core):
 
     # --- ticks ---------------------------------------------------------------------------------------
 
-    @answers()
+    @answers
     def copy_ticks_from(self, symbol: str, date_from: When, count: int, flags: int) -> Ticks:
         """At most `count` ticks, ascending, from `date_from` on. A bar has two: its opening and its close."""
         ticks = self._ticks(self.series_of(symbol), flags)
@@ -218,7 +219,7 @@ class Reads(Core):
             raise Failed(RES_E_INVALID_PARAMS)
         return ticks[start : start + count]
 
-    @answers()
+    @answers
     def copy_ticks_range(self, symbol: str, date_from: When, date_to: When, flags: int) -> Ticks:
         """Ticks from `date_from` to `date_to`, both included."""
         ticks = self._ticks(self.series_of(symbol), flags)
@@ -244,13 +245,10 @@ class Reads(Core):
         return ticks[:-1] if series.forming else ticks
 
 
+@cache
 def _terms(spec: SymbolSpec) -> dict[str, Any]:
     """Everything of SymbolInfo that does not move."""
-    zeros = {
-        name: 0.0 if kind == "float" else 0
-        for name, kind in SymbolInfo.__annotations__.items()
-        if kind in ("float", "int")
-    }
+    zeros = {name: kind() for name, kind in get_type_hints(SymbolInfo).items() if kind in (float, int)}
     for name in (
         "time", "spread", "bid", "ask", "bidhigh", "bidlow", "askhigh", "asklow", "session_open",
         "trade_tick_value", "trade_tick_value_profit", "trade_tick_value_loss",

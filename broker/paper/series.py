@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from broker.api import RATES_DTYPE, Rates
 from broker.market import bar_ends
@@ -45,8 +46,8 @@ class Series:
         self._grow = grow
         self._keep = keep  # bars kept behind the clock when more are made; 0: all
         self._shifted = 0  # bars dropped at the front so far
-        self.rates = rates
-        self._ends = bar_ends(rates["time"], timeframe)
+        self._point, self._digits = spec.point, spec.digits
+        self._take(rates)
         self.opened = 0  # bars that have opened so far, closed ones included
         self.forming = False
         self.bid = self.ask = 0.0
@@ -63,7 +64,7 @@ class Series:
         self.forming = False
         self.next_end = NEVER
         if self.opened:
-            self._quote("close")
+            self._quote(self._closes)
         self._look_ahead()
         if self.next_open <= time:
             self.open_bar()
@@ -72,14 +73,14 @@ class Series:
         """The forming bar ends: the quote is its close."""
         self.forming = False
         self.next_end = NEVER
-        self._quote("close")
+        self._quote(self._closes)
 
     def open_bar(self) -> None:
         """The next bar opens: the quote is its opening price."""
         self.opened += 1
         self.forming = True
-        self.next_end = int(self._ends[self.opened - 1])
-        self._quote("open")
+        self.next_end = self._ends.item(self.opened - 1)
+        self._quote(self._opens)
         self._look_ahead()
 
     def place(self) -> Place:
@@ -90,7 +91,7 @@ class Series:
         """Go back to a place of a moment ago."""
         self.opened = place.opened_at - self._shifted
         self.forming, self.bid, self.ask = place.forming, place.bid, place.ask
-        self.next_end = int(self._ends[self.opened - 1]) if self.forming else NEVER
+        self.next_end = self._ends.item(self.opened - 1) if self.forming else NEVER
         self._look_ahead()
 
     def last(self) -> Rates:
@@ -114,27 +115,26 @@ class Series:
         if not self.opened:
             return 0
         if self.forming:
-            return int(self.rates["time"][self.opened - 1])
-        return int(self._ends[self.opened - 1]) - 1
+            return self._times.item(self.opened - 1)
+        return self._ends.item(self.opened - 1) - 1
 
     @property
     def time_msc(self) -> int:
         """The same in milliseconds: a close lies one millisecond before the end of its bar."""
         if self.opened and not self.forming:
-            return int(self._ends[self.opened - 1]) * 1000 - 1
+            return self._ends.item(self.opened - 1) * 1000 - 1
         return self.time * 1000
 
-    def _quote(self, column: str) -> None:
-        spec = self.spec
-        row = self.rates[self.opened - 1]
-        self.bid = row[column].item()
-        self.ask = round(self.bid + row["spread"].item() * spec.point, spec.digits)
+    def _quote(self, prices: npt.NDArray[np.float64]) -> None:
+        last = self.opened - 1
+        self.bid = prices.item(last)
+        self.ask = round(self.bid + self._spreads.item(last) * self._point, self._digits)
 
     def _look_ahead(self) -> None:
-        if self.opened >= len(self.rates):
-            while self._more() and self.opened >= len(self.rates):
+        if self.opened >= len(self._times):
+            while self._more() and self.opened >= len(self._times):
                 pass
-        self.next_open = int(self.rates["time"][self.opened]) if self.opened < len(self.rates) else NEVER
+        self.next_open = self._times.item(self.opened) if self.opened < len(self._times) else NEVER
 
     def _more(self) -> bool:
         fresh = self._grow()
@@ -146,6 +146,12 @@ class Series:
             behind = behind[drop:]
             self.opened -= drop
             self._shifted += drop
-        self.rates = np.concatenate([behind, fresh]).astype(RATES_DTYPE, copy=False)
-        self._ends = bar_ends(self.rates["time"], self.timeframe)
+        self._take(np.concatenate([behind, fresh]).astype(RATES_DTYPE, copy=False))
         return True
+
+    def _take(self, rates: Rates) -> None:
+        self.rates = rates
+        # Views of single columns: reading one number through them is several times as fast as through a row.
+        self._times, self._opens, self._closes = rates["time"], rates["open"], rates["close"]
+        self._spreads = rates["spread"]
+        self._ends = bar_ends(self._times, self.timeframe)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final, NamedTuple
 
 from broker import api
 from broker.api import RES_E_AUTH_FAILED, RES_E_INVALID_PARAMS, TradeDeal
 from broker.market import aggregate
 from broker.paper.account import Trade
-from broker.paper.core import Failed, answers, larger_end
+from broker.paper.core import Failed, answers, answers_or, larger_end
 from broker.paper.history import History
 from broker.paper.matching import Fill, Position, at_open, inside_bar
 from broker.paper.reads import STOP_OUT_LEVEL, Reads
@@ -64,7 +63,7 @@ class PaperTerminal(Reads, History, Trading):
         self.connected = True
         return self.login(**kwargs) if "login" in kwargs else self._succeed()
 
-    @answers(failed=False)
+    @answers_or(False)
     def login(self, *args: Any, **kwargs: Any) -> bool:
         """True for the account's own number, which is the only one here."""
         number = args[0] if args else kwargs.get("login")
@@ -76,7 +75,7 @@ class PaperTerminal(Reads, History, Trading):
         """Disconnect: until `initialize` every function fails. The account stays; `close` leaves it for good."""
         self.connected = False
 
-    @answers()
+    @answers
     def version(self) -> tuple[int, int, str]:
         """Terminal version, build, and the build's day, of the package whose API this is."""
         return (500, 6231, "27 Sep 2026")
@@ -85,7 +84,7 @@ class PaperTerminal(Reads, History, Trading):
         """Code and text of the last call's failure; (1, "Success") after a success."""
         return self.error
 
-    @answers(failed=True)
+    @answers_or(True)
     def _succeed(self) -> bool:
         return True
 
@@ -96,7 +95,7 @@ class PaperTerminal(Reads, History, Trading):
 
     # --- money ---------------------------------------------------------------------------------------
 
-    @answers()
+    @answers
     def order_calc_margin(self, action: int, symbol: str, volume: float, price: float) -> float:
         """Margin in the account's currency, whatever else is open. None where no symbol converts it."""
         series = self._calc_arguments(action, symbol, volume=volume, price=price)
@@ -105,7 +104,7 @@ class PaperTerminal(Reads, History, Trading):
             raise self._no_path(series.spec.margin_currency)
         return margin
 
-    @answers()
+    @answers
     def order_calc_profit(
         self, action: int, symbol: str, volume: float, price_open: float, price_close: float
     ) -> float:
@@ -256,7 +255,7 @@ class PaperTerminal(Reads, History, Trading):
             self._fill(series, worst, Fill(price, api.DEAL_REASON_SO), moment * 1000)
 
     def _roll_over(self, moment: int) -> None:
-        """Swap for each midnight passed: Monday's to Friday's, three times on the triple day, which pays the weekend."""
+        """Swap for each midnight passed: Monday's to Friday's, threefold on the day that pays the weekend."""
         for midnight in range((self.now // _DAY + 1) * _DAY, moment + 1, _DAY):
             weekday = (midnight // _DAY + 3) % 7  # of the day that ended, Sunday 0
             if weekday in (api.DAY_OF_WEEK_SATURDAY, api.DAY_OF_WEEK_SUNDAY):

@@ -132,7 +132,7 @@ class Trading(Core):
 
     _requests = 0
 
-    @answers()
+    @answers
     def order_check(self, request: Mapping[str, Any]) -> OrderCheckResult:
         """What the account would be after the request; retcode 0 where it may be done. Nothing is changed."""
         parsed = parse_request(request)
@@ -148,7 +148,7 @@ class Trading(Core):
             retcode, balance, totals.equity, totals.floating, totals.margin, free, totals.level, text, parsed
         )
 
-    @answers()
+    @answers
     def order_send(self, request: Mapping[str, Any]) -> OrderSendResult:
         """Do the request. 10009 means that it is done and committed; after any other retcode nothing changed.
 

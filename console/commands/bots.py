@@ -30,9 +30,7 @@ from protocol.errors import InvalidInput
 
 PANEL = "Bots"
 Words = Annotated[list[str] | None, typer.Argument(metavar="[BOT]... KEY=VALUE...", help="Bots, and what to set.")]
-File = Annotated[
-    Path | None, typer.Option("--file", "-f", metavar="FILE", help="A TOML file with [[bots]] tables.")
-]
+File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="A TOML file with [[bots]] tables.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -116,7 +114,8 @@ def changes(changed: dict[str, list[Any]]) -> str:
 
 def _remove(
     positions: Annotated[
-        Literal["keep", "close"], typer.Option("--positions", help="What becomes of open positions.")
+        Literal["keep", "close"],
+        typer.Option("--positions", metavar="keep|close", help="What becomes of open positions."),
     ],
     bots: Bots = None,
     every: Every = False,

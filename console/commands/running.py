@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 def _up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="In the background; returns when ready.")] = False,
     table: Annotated[
-        bool | None, typer.Option("--table/--no-table", help="The live table [default: in a terminal].")
+        bool | None, typer.Option("--table/--no-table", help="The live table; as usual, in a terminal.")
     ] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --detach: the longest wait.")] = 60.0,
     as_json: AsJson = False,
@@ -80,12 +80,12 @@ def colour_terminal() -> bool:
 
 
 def _down(
-    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="The longest wait.")] = 120.0,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only ask for it.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has gone (as usual), or not.")] = True,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest wait.")] = 120.0,
     as_json: AsJson = False,
 ) -> int:
     """Stop all bots and the supervisor, and wait until it has gone. What is wanted of bots stays as it is."""
-    return up.down(0.0 if no_wait else wait, as_json=as_json)
+    return up.down(timeout if wait else 0.0, as_json=as_json)
 
 
 def _status(bots: Bots = None, as_json: AsJson = False) -> int:

@@ -5,6 +5,7 @@ Only imported when a database is not current: Alembic costs a fifth of a second 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ def scripts(which: Which) -> ScriptDirectory:
 
 def upgrade(connection: Connection, which: Which, version_table: str) -> None:
     """Apply what is missing, inside the transaction that `connection` is in. Raises StoreError."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells each step; the log of a bot is not for that
     directory = scripts(which)
 
     def steps(revision: Any, _context: Any) -> Any:

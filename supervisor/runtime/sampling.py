@@ -63,7 +63,7 @@ class Sampling:
             start_new_session=sys.platform != "win32",
         )
         assert self._process.stdin is not None and self._process.stdout is not None
-        unpacker = msgpack.Unpacker()
+        unpacker = msgpack.Unpacker(strict_map_key=False)
         watched: dict[int, Callable[[Sample], None]] = {}
         while True:
             watched = self._watched()

@@ -54,6 +54,7 @@ class Stable:
     sampling: Sampling
     post: Callable[[events.Event], None]
     leave: Callable[[str], None]  # "stop" or "handover"
+    decided: Callable[[], bool]  # whether every posted event has been decided
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
@@ -91,6 +92,11 @@ class Stable:
                 return query(connection)
 
         return await asyncio.to_thread(run)
+
+    async def settle(self) -> None:
+        """Let everything that was posted so far be decided."""
+        while not self.decided():
+            await asyncio.sleep(0)
 
     async def wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
         """Wait until `reached()` holds after some event; False when the time is over."""

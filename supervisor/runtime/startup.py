@@ -240,6 +240,7 @@ class Builder:
             sampling=sampling,
             post=queue.post,
             leave=lambda how: None,
+            decided=lambda: queue.empty,
         )
 
     def _speak(self, stable: Stable, bound: Bound) -> Listener:

@@ -103,6 +103,7 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
                                   hint="take it out of the file and reload, then remove it")  # fmt: skip
         for record in chosen:
             stable.post(events.WantStopped(record.bot_id, cause_id=cause))
+        await stable.settle()
         patience = max((record.config.stop_timeout_seconds for record in chosen if record.config), default=0) + 10
         at_rest = await stable.wait_until(lambda: all(stable.state(one) in AT_REST for one in chosen), patience)
         if not at_rest:

@@ -127,6 +127,7 @@ async def _wait(
     def settled(record: Record) -> bool:
         return reached(record) or stable.state(record) is State.FAILED
 
+    await stable.settle()  # what was just asked for may still be waiting to be decided
     await stable.wait_until(lambda: all(settled(one) for one in chosen), float(seconds))
     answer["reached"] = [one.name for one in chosen if reached(one)]
     answer["missed"] = {

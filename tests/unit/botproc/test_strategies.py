@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pandas as pd
 import pytest
 
 from botproc import loader
-from botproc.strategy import Signal, Strategy, StrategyParams, crossing, side_of, wilder_bars
+from botproc.strategy import COLUMNS, Signal, Strategy, StrategyParams, crossing, side_of, wilder_bars
+from botproc.window import Window
+from broker.api import RATES_DTYPE
 
 BUILT_IN = ("MA_CROSSOVER", "RSI_CROSSOVER", "BOLLINGER_REVERSION")
 VARIANTS = [
@@ -28,10 +31,9 @@ def frame(close: Any, *, wick: float = 0.0005) -> pd.DataFrame:
     """Closed H1 bars around the closes; `wick` as a share of the price."""
     prices = np.asarray(close, dtype=np.float64)
     before = np.r_[prices[0], prices[:-1]]
-    index = pd.DatetimeIndex(
-        np.arange(len(prices)).astype("datetime64[h]").astype("datetime64[ns]"), tz="UTC", name="time"
-    )
+    hours = np.arange(len(prices)).astype("datetime64[h]").astype("datetime64[ns]")
     data = {
+        "time": pd.DatetimeIndex(hours, tz="UTC"),
         "open": before,
         "high": np.maximum(before, prices) * (1 + wick),
         "low": np.minimum(before, prices) * (1 - wick),
@@ -40,7 +42,7 @@ def frame(close: Any, *, wick: float = 0.0005) -> pd.DataFrame:
         "spread": np.full(len(prices), 10, np.int32),
         "real_volume": np.zeros(len(prices), np.uint64),
     }
-    return pd.DataFrame(data, index=index)
+    return pd.DataFrame(data)
 
 
 def walk(bars: int, *, seed: int = 7, start: float = 1.1) -> pd.DataFrame:
@@ -192,6 +194,26 @@ def test_an_analysis_takes_less_than_a_millisecond(name: str) -> None:
         strategy.decide(bars)
         best = min(best, time.perf_counter() - started)
     assert best < 0.001
+
+
+def test_a_bots_window_gives_the_promised_columns() -> None:
+    rates = np.zeros(3, RATES_DTYPE)
+    rates["time"], rates["open"], rates["close"] = [0, 3600, 7200], 1.5, 1.25
+    window = Window(3)
+    window.fill(rates.tobytes())
+    bars = window.frame()
+    assert tuple(bars.columns) == COLUMNS == RATES_DTYPE.names == tuple(walk(3).columns)
+    assert bars["time"].iloc[-1] == pd.Timestamp("1970-01-01 02:00", tz="UTC") and bars["open"].iloc[0] == 1.5
+
+
+def test_the_guides_example_works() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "writing-a-strategy.md").read_text("utf-8")
+    scope: dict[str, Any] = {"__name__": "channel"}
+    exec(guide.split("```python\n")[1].split("```")[0], scope)
+    strategy = scope["Channel"](scope["ChannelParams"]())
+    assert strategy.decide(frame(np.linspace(1, 2, 40))).action == "BUY"
+    assert strategy.decide(frame(np.linspace(2, 1, 40))).action == "SELL"
+    assert strategy.decide(frame(np.full(40, 1.5))).action == "HOLD"
 
 
 def test_an_answer_that_is_no_signal_is_named() -> None:

@@ -97,8 +97,7 @@ def test_files_are_private_and_settings_hold(tmp_path: Path) -> None:
     with opened.begin() as conn:
         meta.set(conn, "a", "b")
         pragmas = [
-            conn.execute(text(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
+            conn.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
         assert pragmas == ["wal", 2, 1]
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
