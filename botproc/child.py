@@ -79,6 +79,7 @@ def live(spec: RunSpec, code_hash: str) -> int:
     if spec.kind != "gateway":
         fixed |= {"bot": spec.name, "epoch": spec.epoch}
     logs.open_log(spec.log_path, spec.log_max_bytes, spec.log_backups, **fixed)
+    signal.signal(signal.SIGTERM, _stopped_early)  # until the work has its own handler
     try:
         with contextlib.ExitStack() as stack:
             if spec.kind != "analysis":  # an analysis trades nothing, and runs beside the bot
@@ -88,12 +89,17 @@ def live(spec: RunSpec, code_hash: str) -> int:
     except LockHeld as error:
         log.warning("%s; the older run must end first", error.message)
         return EXIT_LOCK_HELD
-    except SystemExit as error:  # user code that calls sys.exit
-        log.error("ended by sys.exit(%r)", error.code)
+    except SystemExit as error:  # user code that calls sys.exit, or a stop before the work began
+        log.log(logging.ERROR if error.code else logging.INFO, "ended by sys.exit(%r)", error.code)
         return error.code if isinstance(error.code, int) else EXIT_SOFTWARE
     except BaseException:
         log.exception("ended by an unexpected error")
         return EXIT_SOFTWARE
+
+
+def _stopped_early(*_: Any) -> NoReturn:
+    log.info("SIGTERM before the work began")
+    sys.exit(0)
 
 
 def _work(spec: RunSpec, code_hash: str) -> int:

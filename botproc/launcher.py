@@ -44,10 +44,11 @@ log = logging.getLogger("stablehand.launcher")
 class Connection:
     """One supervisor, and the frames that wait for it."""
 
-    __slots__ = ("frames", "socket")
+    __slots__ = ("deaf", "frames", "socket")
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
+        self.deaf = False  # it no longer reads; what it asked for before is still done
         self.frames: deque[bytes] = deque()
         accepted.setblocking(False)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_FRAME)
@@ -130,7 +131,7 @@ class Launcher:
                 self._read(other, _LONGEST_QUEUE)
 
     def _send(self, connection: Connection, values: dict[str, Any]) -> None:
-        if connection.socket.fileno() < 0:
+        if connection.deaf or connection.socket.fileno() < 0:
             return  # it left before the answer came
         connection.frames.append(msgpack.packb(values))
         if len(connection.frames) > _LONGEST_QUEUE:
@@ -153,7 +154,8 @@ class Launcher:
                 log.error("an answer of %d bytes is too large to send", len(connection.frames.popleft()))
                 self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
                 return
-            self._close(connection)
+            connection.deaf = True  # closed when its last request is read
+            connection.frames.clear()
 
     def _close(self, connection: Connection) -> None:
         fd = connection.socket.fileno()
@@ -258,12 +260,16 @@ def _listen(path: Path) -> socket.socket:
             else:
                 raise OSError(errno.EADDRINUSE, f"another launcher listens on {path}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Under another name until it listens: who sees the path can connect.
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
     mask = os.umask(0o177)
     try:
-        listener.bind(str(path))
+        listener.bind(str(unfinished))
     finally:
         os.umask(mask)
     listener.listen(16)
+    unfinished.rename(path)
     listener.setblocking(False)
     return listener
 

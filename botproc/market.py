@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
@@ -15,6 +15,8 @@ from protocol.messages import Attached, Bar
 from protocol.spec import RunSpec
 from protocol.wake import WakeFd
 
+_KEPT: Final = 20_000  # bars that may lie while the gateway is away; what is lost shows as a gap
+
 
 class Market:
     """The orders socket (main thread), the feed (the link's thread), and the window between them."""
@@ -24,7 +26,7 @@ class Market:
     ) -> None:
         self._config = config
         self._wake = wake
-        self._arrived: deque[Bar] = deque()
+        self._arrived: deque[Bar] = deque(maxlen=_KEPT)
         self.window = Window(size)
         self._feed = MarketFeed(context, spec, config.market, config.timeframe)
         link.watch(self._feed.socket, self._receive)
@@ -35,9 +37,7 @@ class Market:
 
     def attach(self, *, timeout: float) -> Attached:
         """Attach (again): the history replaces the window. Raises as GatewayClient.attach does."""
-        attached = self.client.attach(
-            self._config.market, self._config.timeframe, self.window.size, timeout=timeout
-        )
+        attached = self.client.attach(self._config.market, self._config.timeframe, self.window.size, timeout=timeout)
         self._follower = Follower(attached)
         self.window.fill(attached.bars)
         self.lockstep = attached.lockstep
@@ -70,4 +70,5 @@ class Market:
         bars = self._feed.read()
         if bars:
             self._arrived.extend(bars)
-            self._wake.set()
+            if not self.lost:  # bars must not cut an attach short: it would begin again with each of them
+                self._wake.set()

@@ -166,7 +166,7 @@ class Spawner:
         assert popen.stdin is not None
         try:
             with popen.stdin as pipe:
-                pipe.write(msgpack.packb({"spec": spec.model_dump(mode="json"), "code_hash": code_hash}))
+                pipe.write(msgpack.packb({"spec": spec.model_dump(exclude_unset=True), "code_hash": code_hash}))
         except OSError as error:  # it ended at once: its exit will be told
             log.warning("%s did not read its specification: %s", spec.name, error)
         threading.Thread(target=self._watch, args=(new,), name=f"watch-{spec.name}", daemon=True).start()
@@ -260,8 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         spawner.run()
     finally:
-        if options.tcp:
-            options.socket.unlink(missing_ok=True)
+        options.socket.unlink(missing_ok=True)
     return 0
 
 

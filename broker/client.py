@@ -9,13 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import zmq
 
+from broker.desk import (
+    NOT_ATTACHED,
+    AttachDenied,
+    GatewayDown,
+    HasFileno,
+    TerminalDesk,
+    TerminalFailed,
+    Woken,
+)
 from broker.feed import Follower, MarketFeed
 from protocol.codec import decode, encode
-from protocol.errors import BadFrame, StablehandError
+from protocol.errors import BadFrame
 from protocol.keys import KeyPair, secure_client
 from protocol.messages import (
     Attach,
@@ -45,54 +54,7 @@ __all__ = [
     "Woken",
 ]
 
-#: Error code of a read by a connection that the gateway does not know (it was started anew): attach again.
-NOT_ATTACHED: Final = -20001
-
 M = TypeVar("M", bound=Message)
-
-
-class GatewayDown(StablehandError):
-    """The gateway does not answer, or not yet. Nothing is decided: try again."""
-
-    code = "unavailable"
-
-
-class Woken(GatewayDown):
-    """The wait was left early, because there is something else to do (a stop, a pause)."""
-
-
-class AttachDenied(StablehandError):
-    """The gateway will not open the account to this run: no retry helps."""
-
-    code = "refused"
-
-
-class TerminalFailed(StablehandError):
-    """The terminal answered None or False: an error, never "nothing there". `number` is its last_error code."""
-
-    def __init__(self, number: int, text: str) -> None:
-        super().__init__(f"terminal: {text} ({number})")
-        self.number = number
-
-
-class HasFileno(Protocol):
-    """Anything that a poller can watch."""
-
-    def fileno(self) -> int:
-        """The descriptor, readable when the main loop should look up."""
-
-
-class TerminalDesk(Protocol):
-    """What trading needs of the gateway; the live one is GatewayClient."""
-
-    def call(self, fn: str, *args: Any, timeout: float = 5.0, **kwargs: Any) -> Any:
-        """A read of the terminal."""
-
-    def send(self, order: Order, timeout: float = 10.0) -> OrderResult:
-        """One order, sent once."""
-
-    def resolve(self, order_id: str, timeout: float = 5.0) -> OrderResult:
-        """What became of an order."""
 
 
 class GatewayClient:
@@ -108,6 +70,7 @@ class GatewayClient:
             (zmq.LINGER, 0),
             (zmq.SNDHWM, 1000),
             (zmq.RCVHWM, 1000),
+            (zmq.HANDSHAKE_IVL, 5000),
             (zmq.RECONNECT_IVL, 20),
             (zmq.RECONNECT_IVL_MAX, 1000),
         ):

@@ -32,6 +32,7 @@ class MarketFeed:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.RCVHWM, _HIGH_WATER),
+            (zmq.HANDSHAKE_IVL, 5000),
             (zmq.RECONNECT_IVL, 20),
             (zmq.RECONNECT_IVL_MAX, 1000),
         ):

@@ -69,6 +69,12 @@ def can_build(base: str, timeframe: str) -> bool:
     return TIMEFRAME_SECONDS[timeframe] % TIMEFRAME_SECONDS[base] == 0
 
 
+def most_bars(base: str, timeframe: str) -> int:
+    """How many bars of `base` one bar of `timeframe` has at most."""
+    longest = 31 * _DAY if timeframe == "MN1" else TIMEFRAME_SECONDS[timeframe]
+    return -(-longest // TIMEFRAME_SECONDS[base])
+
+
 def aggregate(rates: Rates, timeframe: str) -> Rates:
     """Larger bars out of smaller ones: first open, highest high, lowest low, last close, summed volumes.
 

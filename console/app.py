@@ -10,7 +10,7 @@ import typer
 
 from console import settings
 from console.commands import bots, config, looking, running, trading
-from protocol.errors import InvalidInput
+from protocol.errors import InvalidInput, Refused
 
 app = typer.Typer(
     name="stablehand",
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: Any = app(list(arguments), prog_name="stablehand", standalone_mode=False)
     except typer.Abort:
-        raise InvalidInput("nothing was done: not confirmed") from None
+        raise Refused("nothing was done: not confirmed") from None
     except typer.Exit as leave:
         return leave.exit_code
     except Exception as error:

@@ -61,14 +61,17 @@ def _moment(at: Any) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03}"
 
 
-def follow(path: Path, *, after: str | None = None, stop: Callable[[], bool] = lambda: False) -> Iterator[str]:
+def follow(
+    path: Path, *, after: str | None = None, whole: bool = False, stop: Callable[[], bool] = lambda: False
+) -> Iterator[str]:
     """Lines as they are written, from the end of the file on, over rotation and truncation; until `stop()`.
 
     `after`: the last line already shown, so that what was written meanwhile is not lost.
+    `whole`: nothing was there to be shown yet, so begin at the beginning.
     """
     file = None
     waiting = b""
-    first = True
+    first = not whole
     while not stop():
         if file is None:
             try:
@@ -82,12 +85,12 @@ def follow(path: Path, *, after: str | None = None, stop: Callable[[], bool] = l
                 first = False
         chunk = file.read(65_536)
         if chunk:
-            *whole, waiting = (waiting + chunk).split(b"\n")
-            yield from (line.decode("utf-8", "replace") for line in whole)
+            *lines, waiting = (waiting + chunk).split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in lines)
         elif _rotated(file, path):
             rest = file.read()  # written between the last look and the rotation
-            *whole, _ = (waiting + rest + b"\n").split(b"\n")
-            yield from (line.decode("utf-8", "replace") for line in whole if line)
+            *lines, _ = (waiting + rest + b"\n").split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in lines if line)
             file.close()
             file, waiting = None, b""
         else:

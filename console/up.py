@@ -93,19 +93,20 @@ def _exit_code(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def down(wait: float, *, as_json: bool) -> int:
-    """Ask the supervisor to stop everything, and wait for up to `wait` seconds until its process has gone."""
+def down(wait: float, *, as_json: bool, cmd: str = "down") -> int:
+    """Ask the supervisor to end (`down`: with all bots), and wait up to `wait` seconds until its process has gone."""
     with connect() as client:
         pid = int(client.ping()["pid"])
         supervisor = identity_of(pid)
-        result = client.request("down")
+        result = client.request(cmd)
         gone = wait > 0 and _watch_end(client, supervisor, wait, quiet=as_json)
     if as_json:
         write_json({**result, "pid": pid, "gone": gone})
     elif wait == 0:
-        write(f"stopping {result['stopping']} bots and the supervisor (pid {pid})")
+        write(f"the supervisor (pid {pid}) ends" if cmd == "handover" else f"stopping everything (pid {pid})")
     elif gone:
-        write(f"all stopped; the supervisor (pid {pid}) has gone")
+        what = "the bots trade on" if cmd == "handover" else "all stopped"
+        write(f"{what}; the supervisor (pid {pid}) has gone")
     if wait > 0 and not gone:
         warn(f"the supervisor (pid {pid}) has not gone within {wait:g} s; it is still stopping")
         return 1

@@ -96,6 +96,7 @@ async def _serve(config: Config) -> int:
         await builder.check()
         daemon = await builder.build()
         _on_signals(daemon)
+        await builder.gateways_up()
         bots = _count(len(config.bots), "bot")
         assert builder.stable is not None
         known = _count(len(builder.stable.registry.by_name), "bot")

@@ -65,6 +65,7 @@ class ScriptedSupervisor:
         self._memory: dict[str, bytes] = {}
         self._started = time.monotonic()
         self._lock = threading.Lock()
+        self._closing = threading.Lock()
         self._context = zmq.Context()
         self._auth: ThreadAuthenticator | None = None
         pair = self._secure() if tcp else None
@@ -107,14 +108,15 @@ class ScriptedSupervisor:
     def close(self) -> None:
         """Stop serving; the sockets go away as those of a supervisor that died."""
         self.ended.set()
-        self._thread.join(5)
-        if self._context.closed:
-            return
-        self._control.close(0)
-        self._events.close(0)
-        if self._auth is not None:
-            self._auth.stop()
-        self._context.term()
+        with self._closing:
+            self._thread.join(5)
+            if self._context.closed:
+                return
+            self._control.close(0)
+            self._events.close(0)
+            if self._auth is not None:
+                self._auth.stop()
+            self._context.term()
         for name in ("control", "events"):
             (self.data_dir / f"{name}.sock").unlink(missing_ok=True)
 
@@ -250,6 +252,10 @@ class ScriptedSupervisor:
     def _do_down(self, args: dict[str, Any]) -> Any:
         threading.Timer(0.3, self.ended.set).start()
         return {"stopping": len(self.bots)}
+
+    def _do_handover(self, args: dict[str, Any]) -> Any:
+        threading.Timer(0.1, self.ended.set).start()
+        return {}
 
     def _do_reload(self, args: dict[str, Any]) -> Any:
         return {

@@ -37,7 +37,7 @@ class Deals:
             return 0
         count = 0
         for deal in deals:
-            self.last_order = max(self.last_order, deal.order)
+            self.last_order = max(deal.order, self.last_order)
             self._last_time = max(self._last_time, deal.time)
             if deal.ticket <= self.last_deal:
                 continue
@@ -46,7 +46,7 @@ class Deals:
             money = deal.profit + deal.commission + deal.swap + deal.fee
             self.realised[deal.magic] = round(self.realised.get(deal.magic, 0.0) + money, 8)
         if count:
-            self.last_deal = max(self.last_deal, max(deal.ticket for deal in deals))
+            self.last_deal = max(self.last_deal, *(deal.ticket for deal in deals))
         return count
 
     def book(self, connection: Any) -> list[DealRow]:

@@ -9,41 +9,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from broker import api
 from broker.api import Terminal
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
+from broker.gateway.memory import NOT_REMEMBERED, Memory, Outcome, Pending, refusal
 from broker.gateway.requests import mismatch, request_of, status_of
 from broker.gateway.settle import found
 from protocol.messages import Order, OrderResult, Phase
 from protocol.progress import Progress
-from store.database import Database
-from store.errors import StoreConflict, StoreError
-from store.ledger import OrderIntent, ResultRow, add_intents, add_results, entry_for_decision, unresolved
+from store.ledger import OrderIntent, ResultRow
 
 #: After so many seconds of sends the results so far are committed and answered.
 _SLICE: Final = 0.05
-NOT_REMEMBERED: Final = "in force, NOT remembered"
-
-log = logging.getLogger("stablehand.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An order that passed the book. `ours`: the gateway's own close, not subject to fences and age."""
-
-    order: Order
-    id: str
-    digest: str
-    ttl: float
-    ours: bool = False
-
 
 Answer = Callable[[Pending, OrderResult], None]
-_Outcome = tuple[Pending, ResultRow]
+
+log = logging.getLogger("stablehand.gateway")
 
 
 class Executor:
@@ -56,7 +40,7 @@ class Executor:
     def __init__(
         self,
         terminal: Terminal,
-        ledger: Database,
+        memory: Memory,
         book: Book,
         deals: Deals,
         progress: Progress,
@@ -65,139 +49,74 @@ class Executor:
         hang_limit: float,
     ) -> None:
         self._terminal = terminal
-        self._ledger = ledger
+        self._memory = memory
         self._book = book
         self._deals = deals
         self._progress = progress
         self._settle = settle
         self._hang_limit = hang_limit
-        self._unwritten: list[tuple[OrderIntent | None, ResultRow]] = []
-        self._claimed: set[int] = set()
-        with ledger.read() as connection:
-            self.unresolved: list[OrderIntent] = unresolved(connection)
+        self._claimed: set[int] = set()  # deals that are known to be an order's
+        self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
-
-    # --- a group -----------------------------------------------------------------------------------
 
     def execute(self, group: Sequence[Pending], answer: Answer) -> None:
         """Execute orders one after the other; `answer` is called once for each, after its result is committed."""
-        outcomes: list[_Outcome] = []
-        meant = self._mean(group, outcomes)
-        self._commit(outcomes, answer)
-        outcomes = []
+        outcomes: list[Outcome] = []
+        may: list[Pending] = []
+        for pending in group:
+            reason = self._veto(pending)
+            if reason:
+                outcomes.append((pending, refusal(pending.id, reason)))
+            else:
+                may.append(pending)
+        meant, refused = self._memory.mean(may) if may else ([], [])
+        outcomes += refused
         until = time.monotonic() + _SLICE
         for pending, intent in meant:
-            result = self._send(pending, intent)
+            result = self._send(pending)
             if result.status == "unknown":
                 self.unresolved.append(intent)
                 self._unresolved_since = time.monotonic()
             outcomes.append((pending, result))
             if time.monotonic() >= until:
-                self._commit(outcomes, answer)
+                self._finish(outcomes, answer)
                 outcomes = []
                 until = time.monotonic() + _SLICE
-        self._commit(outcomes, answer)
-
-    def _mean(self, group: Sequence[Pending], outcomes: list[_Outcome]) -> list[tuple[Pending, OrderIntent]]:
-        """Commit the intents of those that may be sent; the others get their refusal in `outcomes`."""
-        may: list[tuple[Pending, OrderIntent]] = []
-        for pending in group:
-            reason = self._veto(pending)
-            if reason:
-                outcomes.append((pending, _refusal(pending.id, reason)))
-            else:
-                may.append((pending, self._intent(pending)))
-        if not may:
-            return []
-        try:
-            return self._write_intents(may, outcomes)
-        except StoreConflict:
-            # One id is known to the ledger: find it by writing them one by one.
-            kept: list[tuple[Pending, OrderIntent]] = []
-            for one in may:
-                try:
-                    kept += self._write_intents([one], outcomes)
-                except StoreError as error:
-                    outcomes.append((one[0], _refusal(one[0].id, error.message)))
-            return kept
-        except StoreError as error:
-            return self._unremembered(may, outcomes, error)
-
-    def _write_intents(
-        self, may: list[tuple[Pending, OrderIntent]], outcomes: list[_Outcome]
-    ) -> list[tuple[Pending, OrderIntent]]:
-        kept: list[tuple[Pending, OrderIntent]] = []
-        refused: list[_Outcome] = []
-        with self._ledger.begin() as connection:
-            for pending, intent in may:
-                if intent.action == "open":
-                    earlier = entry_for_decision(connection, intent.bot_id, intent.decision)
-                    if earlier is not None and earlier.id != intent.id:
-                        reason = f"this decision has had its entry: {earlier.id}"
-                        refused.append((pending, _refusal(pending.id, reason)))
-                        continue
-                kept.append((pending, intent))
-            add_intents(connection, [intent for _, intent in kept])
-        outcomes += refused
-        return kept
-
-    def _unremembered(
-        self, may: list[tuple[Pending, OrderIntent]], outcomes: list[_Outcome], error: StoreError
-    ) -> list[tuple[Pending, OrderIntent]]:
-        """The ledger cannot be written: closes are made all the same, everything else is refused."""
-        log.error("%s; closing only until it can be written", error.message)
-        closes: list[tuple[Pending, OrderIntent]] = []
-        for pending, intent in may:
-            if intent.action == "close":
-                closes.append((pending, intent))
-                self._unwritten.append((intent, ResultRow(intent.id, "unknown", reason=NOT_REMEMBERED)))
-            else:
-                outcomes.append((pending, _refusal(pending.id, f"not done, because not remembered: {error.message}")))
-        return closes
-
-    def _intent(self, pending: Pending) -> OrderIntent:
-        order = pending.order
-        return OrderIntent(
-            id=pending.id,
-            bot_id=order.bot_id,
-            epoch=order.epoch,
-            seq=order.seq,
-            decision=order.decision,
-            action=order.action,
-            payload=order.model_dump(),
-            payload_hash=pending.digest,
-            before_order=self._deals.last_order,
-            before_deal=self._deals.last_deal,
-            at=time.time(),
-        )
+        self._finish(outcomes, answer)
 
     def _veto(self, pending: Pending) -> str:
-        if self.unresolved:
-            self.resolve()
         if self.unresolved:
             return f"held: the outcome of order {self.unresolved[0].id} is not known yet"
         if pending.ours:
             return ""
         return self._book.veto(pending.order, time.monotonic(), pending.ttl)
 
-    # --- one send ----------------------------------------------------------------------------------
+    def _finish(self, outcomes: Sequence[Outcome], answer: Answer) -> None:
+        """Commit results and new deals, then answer. What cannot be written is answered, and written later."""
+        if not outcomes:
+            return
+        remembered = self._memory.remember([result for _, result in outcomes])
+        for pending, result in outcomes:
+            reason = result.reason
+            if not remembered and result.status != "refused":
+                reason = f"{reason}; {NOT_REMEMBERED}" if reason else NOT_REMEMBERED
+            answer(pending, self._result(pending.order, result, reason))
 
-    def _send(self, pending: Pending, intent: OrderIntent) -> ResultRow:
-        reason = self._veto(pending)
+    def _send(self, pending: Pending) -> ResultRow:
+        reason = self._veto(pending)  # again: a fence may have come since, or the order before may be lost
         if reason:
-            return _refusal(pending.id, reason)
+            return refusal(pending.id, reason)
         order = pending.order
         self._progress.move(Phase.TRADE, self._hang_limit)
         try:
-            refused = self._check_position(order)
-            if refused is not None:
-                return refused if refused.id else _refusal(pending.id, refused.reason, refused.retcode)
+            retcode, reason = self._check_position(order)
+            if reason:
+                return refusal(pending.id, reason, retcode)
             info = self._terminal.symbol_info(order.symbol)
             tick = self._terminal.symbol_info_tick(order.symbol)
             if info is None or tick is None:
-                return _refusal(pending.id, f"{order.symbol}: {self._terminal.last_error()[1]}")
-            request = request_of(order, info._asdict(), tick.bid, tick.ask)
-            answer = self._terminal.order_send(request)
+                return refusal(pending.id, f"{order.symbol}: {self._terminal.last_error()[1]}")
+            answer = self._terminal.order_send(request_of(order, info._asdict(), tick.bid, tick.ask))
         except Exception as error:
             # Whatever it was, the request may have reached the market: it is found out, not assumed.
             log.exception("order %s: the terminal raised", pending.id)
@@ -207,7 +126,8 @@ class Executor:
         if answer is None:
             return ResultRow(pending.id, "unknown", reason=str(self._terminal.last_error()[1]), at=time.time())
         status = status_of(answer.retcode)
-        if status == "done":
+        done = status == "done"
+        if done:
             self._deals.collect()
             self._claimed.add(answer.deal)
         return ResultRow(
@@ -216,58 +136,22 @@ class Executor:
             retcode=answer.retcode,
             deal=answer.deal,
             order=answer.order,
-            volume=answer.volume if status == "done" else 0.0,
-            price=answer.price if status == "done" else 0.0,
-            reason="" if status == "done" else answer.comment,
+            volume=answer.volume if done else 0.0,
+            price=answer.price if done else 0.0,
+            reason="" if done else answer.comment,
             at=time.time(),
         )
 
-    def _check_position(self, order: Order) -> ResultRow | None:
-        """A close or a change of stops must mean a position of this bot, which the terminal has."""
+    def _check_position(self, order: Order) -> tuple[int, str]:
+        """A close or a change of stops must mean a position of this bot: (retcode, why it does not)."""
         if order.action == "open":
-            return None
+            return 0, ""
         positions = self._terminal.positions_get(ticket=order.position)
         if positions is None:
-            return ResultRow("", "refused", reason=f"position cannot be read: {self._terminal.last_error()[1]}")
+            return 0, f"the position cannot be read: {self._terminal.last_error()[1]}"
         if not positions:
-            reason = f"there is no position {order.position}"
-            return ResultRow("", "refused", retcode=api.TRADE_RETCODE_POSITION_CLOSED, reason=reason)
-        reason = mismatch(order, positions[0]._asdict())
-        return ResultRow("", "refused", reason=reason) if reason else None
-
-    # --- results -----------------------------------------------------------------------------------
-
-    def _commit(self, outcomes: Sequence[_Outcome], answer: Answer) -> None:
-        """Commit results and new deals, then answer. What cannot be written is answered, and written later."""
-        if not outcomes:
-            return
-        for _, result in outcomes:
-            self._unwritten.append((None, result))
-        remembered = self.flush()
-        for pending, result in outcomes:
-            reason = result.reason
-            if not remembered and result.status != "refused":
-                reason = f"{reason}; {NOT_REMEMBERED}" if reason else NOT_REMEMBERED
-            answer(pending, self._result(pending.order, result, reason))
-
-    def flush(self) -> bool:
-        """Write what is not written yet: results and deals. False when the ledger cannot be written now."""
-        if not self._unwritten and not self._deals.unbooked:
-            return True
-        rows = list(self._unwritten)
-        try:
-            with self._ledger.begin() as connection:
-                for intent, _ in rows:
-                    if intent is not None:
-                        add_intents(connection, [intent])
-                add_results(connection, [result for _, result in rows])
-                deals = self._deals.book(connection)
-        except StoreError as error:
-            log.error("%s; next try in a moment", error.message)
-            return False
-        self._unwritten = self._unwritten[len(rows) :]
-        self._deals.booked(deals)
-        return True
+            return api.TRADE_RETCODE_POSITION_CLOSED, f"there is no position {order.position}"
+        return 0, mismatch(order, positions[0]._asdict())
 
     def _result(self, order: Order, row: ResultRow, reason: str) -> OrderResult:
         position = None
@@ -288,41 +172,27 @@ class Executor:
             position=position,
         )
 
-    # --- lost answers ------------------------------------------------------------------------------
-
     def resolve(self) -> list[OrderResult]:
         """Look for orders whose answer was lost; those that are clear now, committed."""
-        if not self.unresolved:
-            return []
         info = self._terminal.terminal_info()
         deals = self._terminal.history_deals_get(0, FAR)
         positions = self._terminal.positions_get()
-        if info is None or not info.connected or deals is None or positions is None:
+        if not self.unresolved or info is None or not info.connected or deals is None or positions is None:
             return []
         late = time.monotonic() - self._unresolved_since >= self._settle
-        clear: list[ResultRow] = []
-        left: list[OrderIntent] = []
-        orders = {intent.id: Order.model_validate(intent.payload) for intent in self.unresolved}
+        clear: list[tuple[OrderIntent, ResultRow]] = []
         for intent in self.unresolved:
             row = found(intent, deals, positions, self._claimed)
             if row is None and late:
-                row = ResultRow(intent.id, "refused", reason="not executed: the terminal shows no trace of it")
-            if row is None:
-                left.append(intent)
-            else:
+                row = refusal(intent.id, "not executed: the terminal shows no trace of it")
+            if row is not None:
                 self._claimed.add(row.deal)
-                clear.append(row)
-        if not clear:
-            return []
+                clear.append((intent, row))
         self._deals.collect()
-        self._unwritten += [(None, row) for row in clear]
-        if not self.flush():
+        if not clear or not self._memory.remember([row for _, row in clear]):
             return []
-        self.unresolved = left
-        for row in clear:
+        settled = {intent.id for intent, _ in clear}
+        self.unresolved = [intent for intent in self.unresolved if intent.id not in settled]
+        for _, row in clear:
             log.info("order %s resolved: %s %s", row.id, row.status, row.reason)
-        return [self._result(orders[row.id], row, row.reason) for row in clear]
-
-
-def _refusal(order_id: str, reason: str, retcode: int = 0) -> ResultRow:
-    return ResultRow(order_id, "refused", retcode=retcode, reason=reason, at=time.time())
+        return [self._result(Order.model_validate(intent.payload), row, row.reason) for intent, row in clear]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from broker.gateway.book import Book, Sight
-from broker.gateway.execution import Pending
+from broker.gateway.memory import Pending
 from broker.gateway.sessions import Identity, Session
 from protocol.codec import encode
 from protocol.messages import Order, OrderQuery, OrderResult

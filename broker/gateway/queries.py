@@ -9,7 +9,8 @@ from typing import Any, Final
 from broker import api
 from broker.api import Terminal
 from broker.gateway.deals import FAR, Deals
-from broker.gateway.execution import Executor, Pending
+from broker.gateway.execution import Executor
+from broker.gateway.memory import Pending
 from broker.gateway.reading import plain
 from broker.market import TIMEFRAMES, closed_only
 from protocol.messages import BotFigures, Figures, Order, OrderResult, RosterEntry

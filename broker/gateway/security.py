@@ -1,15 +1,22 @@
-"""Who may connect over TCP: a ZAP handler that knows the run's keys, and whose key a frame came with."""
+"""Who may connect over TCP: a ZAP handler that knows the runs' keys, and whose key a frame came with."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any, Final
 
 import zmq
 from zmq.utils import z85
 
+from protocol.wake import WakeFd
+
 _ADDRESS: Final = "inproc://zeromq.zap.01"
+#: Seconds that a handshake may take; then the client begins a new one. A run may come before its fence: its
+#: handshake waits so long for the key, for a client that was refused never connects again.
+HANDSHAKE: Final = 5.0
+_ASKING_KEPT: Final = 1_000
 
 log = logging.getLogger("stablehand.gateway")
 
@@ -21,12 +28,13 @@ class Gatekeeper:
     """
 
     def __init__(self, context: zmq.Context[Any]) -> None:
-        self._lock = threading.Lock()
-        self._bot_of: dict[str, int] = {}  # key -> bot
-        self._handler: zmq.Socket[bytes] = context.socket(zmq.REP)
+        self._bot_of: dict[str, int] = {}  # key -> bot; replaced as a whole
+        self._asking: list[tuple[float, str, list[bytes]]] = []  # since, key, envelope and number of a request
+        self._wake = WakeFd()
+        self._handler: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._handler.linger = 0
         self._handler.bind(_ADDRESS)
-        self._stop = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
         self._thread.start()
 
@@ -34,11 +42,11 @@ class Gatekeeper:
         """The bot's key is this one from now on; without one, a bot that is fenced off has none."""
         if not key and alive:
             return
-        with self._lock:
-            kept = {known: bot for known, bot in self._bot_of.items() if bot != bot_id}
-            if key:
-                kept[key] = bot_id
-            self._bot_of = kept
+        kept = {known: bot for known, bot in self._bot_of.items() if bot != bot_id}
+        if key:
+            kept[key] = bot_id
+        self._bot_of = kept
+        self._wake.set()
 
     def speaks_for(self, frame: zmq.Frame, bot_id: int) -> bool:
         """Whether this frame came over a connection with the key of that bot."""
@@ -50,22 +58,42 @@ class Gatekeeper:
 
     def close(self) -> None:
         """End the handler's thread."""
-        self._stop.set()
+        self._stopping = True
+        self._wake.set()
         self._thread.join(2.0)
+        self._wake.close()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            if self._handler.poll(200):
-                self._answer(self._handler.recv_multipart())
+        poller = zmq.Poller()
+        poller.register(self._handler, zmq.POLLIN)
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        while not self._stopping:
+            ready = dict(poller.poll(1000))
+            if self._handler in ready:
+                self._take(self._handler.recv_multipart())
+            self._wake.clear()
+            self._look()
         self._handler.close()
 
-    def _answer(self, frames: list[bytes]) -> None:
-        """One request of RFC 27: version, request id, domain, address, identity, mechanism, credentials."""
-        number = frames[1] if len(frames) > 1 else b""
-        key = z85.encode(frames[6]).decode() if len(frames) > 6 and frames[5] == b"CURVE" else ""
-        if key in self._bot_of:
-            self._handler.send_multipart([b"1.0", number, b"200", b"OK", key.encode(), b""])
-        else:
-            log.warning("a connection with an unknown key was refused")
-            # 300, not 400: a run whose fence is still to come connects again by itself, after a 400 it never would.
-            self._handler.send_multipart([b"1.0", number, b"300", b"unknown key", b"", b""])
+    def _take(self, frames: list[bytes]) -> None:
+        """One request of RFC 27: version, number, domain, address, identity, mechanism, credentials."""
+        body = frames.index(b"") + 1
+        request = frames[body:]
+        if len(request) < 7 or request[5] != b"CURVE":
+            return
+        key = z85.encode(request[6]).decode()
+        if key not in self._bot_of:
+            log.info("a connection waits for its key to become known")
+        self._asking.append((time.monotonic(), key, [*frames[:body], b"1.0", request[1]]))
+        del self._asking[:-_ASKING_KEPT]
+
+    def _look(self) -> None:
+        """Admit those whose key is known by now, and forget those whose handshake is over."""
+        left = []
+        now = time.monotonic()
+        for since, key, head in self._asking:
+            if key in self._bot_of:
+                self._handler.send_multipart([*head, b"200", b"OK", key.encode(), b""])
+            elif now - since < HANDSHAKE:
+                left.append((since, key, head))
+        self._asking = left

@@ -22,7 +22,7 @@ from broker.gateway.lockstep import Lockstep, Turn
 from broker.gateway.orders import Orders
 from broker.gateway.queries import Queries, QueryFailed
 from broker.gateway.reading import Reader, ReadFailed, View, attached_frame
-from broker.gateway.security import Gatekeeper
+from broker.gateway.security import HANDSHAKE, Gatekeeper
 from broker.gateway.sessions import Identity, Sessions
 from broker.gateway.terminal_thread import TerminalThread, Urgency
 from broker.paper.terminal import PaperTerminal, Step
@@ -147,7 +147,12 @@ class Gateway:
         self._market: zmq.Socket[bytes] = context.socket(zmq.XPUB)
         for socket in (self._router, self._market):
             secure_server(socket, pair)
-            for option, value in ((zmq.LINGER, 0), (zmq.BACKLOG, 4096), (zmq.SNDHWM, 20_000)):
+            for option, value in (
+                (zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000)),
+                (zmq.LINGER, 0),
+                (zmq.BACKLOG, 4096),
+                (zmq.SNDHWM, 20_000),
+            ):
                 socket.setsockopt(option, value)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.RCVHWM, 20_000)

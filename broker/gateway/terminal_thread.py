@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 
-from broker.gateway.execution import Pending
+from broker.gateway.memory import Pending
 
 Job = Callable[[], None]
 _GROUP: Final = 64  # orders in one group

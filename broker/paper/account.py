@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -70,10 +69,6 @@ class Totals(NamedTuple):
         return self.equity / self.margin * 100.0 if self.margin else 0.0
 
 
-class Unconvertible(Exception):
-    """No symbol of the account converts this profit or margin into its currency."""
-
-
 class Account:
     """State in memory and, after `flush` in a transaction, on disk. Money of each deal is rounded when booked,
 
@@ -121,7 +116,7 @@ class Account:
         tables.add_orders(conn, [_signed(order._asdict()) for order in self.orders[self._saved_orders :]])
         new = [each for each in self.positions.values() if self._saved.get(each.ticket) is not each]
         old = [each.ticket for each in self._saved.values() if self.positions.get(each.ticket) is not each]
-        tables.replace_positions(conn, old, [_signed(asdict(each)) for each in new])
+        tables.replace_positions(conn, old, [_signed(each._asdict()) for each in new])
         tables.set_account(conn, balance=self.balance, now=now, next_order=self._next_order, next_deal=self._next_deal)
 
     def committed(self) -> None:
@@ -165,10 +160,7 @@ class Account:
         self._book(time_msc, DEAL_TYPE_BALANCE, DEAL_ENTRY_IN, DEAL_REASON_CLIENT, profit=amount, comment="Deposit")
 
     def execute(self, trade: Trade) -> Booked:
-        """Open, add to, reduce, close or turn a position. The caller has checked that it may be done.
-
-        Raises Unconvertible, before anything is changed.
-        """
+        """Open, add to, reduce, close or turn a position. The caller has checked that it may be done."""
         position = self._target(trade)
         if position is not None and position.buy != trade.buy:
             return self._against(trade, position)
@@ -185,7 +177,7 @@ class Account:
     def modify(self, ticket: int, sl: float, tp: float, time_msc: int) -> None:
         """Set a position's stops."""
         position = self.positions[ticket]
-        self.positions[ticket] = replace(position, sl=sl, tp=tp, time_update_msc=time_msc)
+        self.positions[ticket] = position._replace(sl=sl, tp=tp, time_update_msc=time_msc)
 
     def add_swap(self, ticket: int, points: float) -> None:
         """Gather `points` of swap on a position; booked with the deal that closes it."""
@@ -193,7 +185,7 @@ class Account:
         spec = self._series[position.symbol].spec
         value = self.calc.convert(points * spec.point * spec.contract * position.volume, spec.profit)
         if value:
-            self.positions[ticket] = replace(position, swap=self.calc.money(position.swap + value))
+            self.positions[ticket] = position._replace(swap=self.calc.money(position.swap + value))
 
     def _target(self, trade: Trade) -> Position | None:
         if trade.position:
@@ -209,8 +201,7 @@ class Account:
         left = round(position.volume - closed, 8)
         turned = round(trade.volume - closed, 8)
         profit = self.calc.profit(trade.spec, position.buy, closed, position.price_open, trade.price)
-        if profit is None:
-            raise Unconvertible(trade.spec.profit)
+        assert profit is not None  # it was opened because its profit can be converted; paths do not go away
         swap = self.calc.money(position.swap * closed / position.volume) if left else position.swap
         order = self._next_order
         entry = DEAL_ENTRY_INOUT if turned else DEAL_ENTRY_OUT
@@ -218,7 +209,7 @@ class Account:
         self._order(trade, order, position.identifier)
         if left:
             rest = self.calc.money(position.swap - swap)
-            self.positions[position.ticket] = replace(position, volume=left, swap=rest, time_update_msc=trade.time_msc)
+            self.positions[position.ticket] = position._replace(volume=left, swap=rest, time_update_msc=trade.time_msc)
         else:
             del self.positions[position.ticket]
         if turned:
@@ -247,8 +238,7 @@ class Account:
     def _add(self, trade: Trade, position: Position) -> None:
         volume = round(position.volume + trade.volume, 8)
         price = (position.price_open * position.volume + trade.price * trade.volume) / volume
-        self.positions[position.ticket] = replace(
-            position,
+        self.positions[position.ticket] = position._replace(
             volume=volume,
             price_open=round(price, trade.spec.digits + 3),
             sl=trade.sl or position.sl,

@@ -62,6 +62,13 @@ class Calculator:
         rate = self._rate(spec.margin_currency, False, spec.name, price)
         return None if rate is None else self.money(value * rate)
 
+    def converts(self, spec: SymbolSpec) -> bool:
+        """Whether the symbol's profit and margin can be told in the account's currency."""
+        return all(
+            currency == self.currency or self._path(currency) is not None
+            for currency in (spec.profit, spec.margin_currency)
+        )
+
     def convert(self, value: float, currency: str) -> float | None:
         """`value` of `currency` by the present quotes, not rounded."""
         rate = self._rate(currency, value >= 0, "", 0.0)

@@ -221,10 +221,12 @@ class Core:
 
     def _check_positions(self) -> None:
         for position in self.account.positions.values():
-            if position.symbol not in self.series:
+            series = self.series.get(position.symbol)
+            if series is None or not self.calc.converts(series.spec):
                 raise InvalidInput(
-                    f"account {self.name}: position {position.ticket} is open on {position.symbol}, not in symbols",
-                    hint=f"add {position.symbol} to symbols again",
+                    f"account {self.name}: position {position.ticket} is open on {position.symbol}, which symbols"
+                    f" {'has not' if series is None else 'no longer converts to ' + self.config.currency}",
+                    hint="set symbols back",
                 )
 
     # --- shared by the functions ---------------------------------------------------------------------

@@ -144,7 +144,7 @@ def _table(path: Path, text: str, header: list[str], separator: str) -> pd.DataF
     try:
         table = pd.read_csv(
             io.StringIO(text), sep=separator, header=None, names=header, skiprows=1, index_col=False,
-            skip_blank_lines=False, quotechar='"', low_memory=False, float_precision="round_trip",
+            skip_blank_lines=False, quotechar='"', low_memory=False,
         )  # fmt: skip
     except pd.errors.ParserError as error:
         raise InvalidInput(f"{path}: {' '.join(str(error).split())}") from None

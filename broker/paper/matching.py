@@ -7,15 +7,13 @@ both SL and TP nobody knows which came first: the SL is taken, the worse of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker.api import DEAL_REASON_SL, DEAL_REASON_TP, POSITION_TYPE_BUY
 from broker.symbols import SymbolSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """An open position. `swap` is what has gathered so far; sl and tp are 0 where there is none."""
 
     ticket: int

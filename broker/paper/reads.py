@@ -23,7 +23,7 @@ from broker.api import (
     Ticks,
     When,
 )
-from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build
+from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build, most_bars
 from broker.paper.core import Core, Failed, answers, answers_or
 from broker.paper.series import Series
 from broker.symbols import SymbolSpec
@@ -170,7 +170,7 @@ class Reads(Core):
             raise Failed(RES_E_INVALID_PARAMS)
         if name == series.timeframe:
             return series.visible(series.opened - start_pos - count, series.opened - start_pos)
-        ratio = -(-TIMEFRAME_SECONDS[name] // TIMEFRAME_SECONDS[series.timeframe]) + _DAY // 3600
+        ratio = most_bars(series.timeframe, name)
         bars = aggregate(series.visible(series.opened - (start_pos + count + 1) * ratio, series.opened), name)
         stop = len(bars) - start_pos
         return bars[max(0, stop - count) : max(0, stop)]

@@ -115,8 +115,8 @@ class Series:
         if not self.opened:
             return 0
         if self.forming:
-            return self._times.item(self.opened - 1)
-        return self._ends.item(self.opened - 1) - 1
+            return int(self._times.item(self.opened - 1))
+        return int(self._ends.item(self.opened - 1)) - 1
 
     @property
     def time_msc(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from broker import api
 from broker.api import RES_E_AUTH_FAILED, RES_E_INVALID_PARAMS, TradeDeal
-from broker.market import aggregate
+from broker.market import aggregate, most_bars
 from broker.paper.account import Trade
 from broker.paper.core import Failed, answers, answers_or, larger_end
 from broker.paper.history import History
@@ -199,7 +199,7 @@ class PaperTerminal(Reads, History, Trading):
         out = []
         for symbol, timeframe in sorted(due, key=lambda key: TIMEFRAME_SECONDS[key[1]]):
             series = self.series[symbol]
-            count = TIMEFRAME_SECONDS[timeframe] // TIMEFRAME_SECONDS[series.timeframe] + 24
+            count = most_bars(series.timeframe, timeframe)
             bars = aggregate(series.visible(series.opened - count, series.opened), timeframe)
             out.append((symbol, timeframe, bars[-1:].tobytes()))
             self.watched[symbol, timeframe] = NEVER  # until the next one opens

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from broker import api
 from broker.api import OrderCheckResult, OrderSendResult, TradeRequest
-from broker.paper.account import Booked, Trade, Unconvertible
+from broker.paper.account import Booked, Trade
 from broker.paper.core import Core, Failed, answers
 from broker.paper.matching import Position, stops_allowed
 from broker.paper.series import Series
@@ -223,11 +223,12 @@ class Trading(Core):
             filling=request.type_filling,
             position=position.ticket if position is not None and closes else 0,
         )
+        if self.calc.margin(spec, trade.volume, trade.price) is None:
+            raise Refusal(api.TRADE_RETCODE_PRICE_OFF)
+        if self.calc.profit(spec, buy, trade.volume, trade.price, series.bid) is None:
+            raise Refusal(api.TRADE_RETCODE_PRICE_OFF)
         before = self.account.totals().margin
-        try:
-            booked = self.account.execute(trade)
-        except Unconvertible:
-            raise Refusal(api.TRADE_RETCODE_PRICE_OFF) from None
+        booked = self.account.execute(trade)
         after = self.account.totals()
         # What frees margin is always allowed, whatever is left of the money.
         if after.margin > before and after.equity < after.margin:

@@ -138,7 +138,7 @@ def _logs(
             warn(f"{found['path']} holds nothing yet; what the process itself wrote: {found['raw_path']}")
         return 0
     last = found["lines"][-1] if found["lines"] else None
-    for line in logview.follow(Path(found["path"]), after=last):
+    for line in logview.follow(Path(found["path"]), after=last, whole=last is None and lines > 0):
         put(line)
     return 0
 

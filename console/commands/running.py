@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add these verbs."""
     app.command("up", rich_help_panel=PANEL)(_up)
     app.command("down", rich_help_panel=PANEL)(_down)
+    app.command("handover", rich_help_panel=PANEL)(_handover)
     app.command("status", rich_help_panel=PANEL)(_status)
     for verb, text in (
         ("start", "Want bots running."),
@@ -86,6 +87,14 @@ def _down(
 ) -> int:
     """Stop all bots and the supervisor, and wait until it has gone. What is wanted of bots stays as it is."""
     return up.down(timeout if wait else 0.0, as_json=as_json)
+
+
+def _handover(
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest wait.")] = 30.0,
+    as_json: AsJson = False,
+) -> int:
+    """End the supervisor and leave the bots trading; the next `up` takes them over."""
+    return up.down(timeout, as_json=as_json, cmd="handover")
 
 
 def _status(bots: Bots = None, as_json: AsJson = False) -> int:

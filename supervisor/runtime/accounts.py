@@ -19,9 +19,12 @@ from protocol.messages import (
 )
 from supervisor.errors import GatewayUnavailable
 from supervisor.policy.states import State
+from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Registry
 
 _QUERY_TIMEOUT: Final = 15.0
+_COMING_UP: Final = 5.0
+_ON_ITS_WAY: Final = frozenset({State.STARTING, State.BACKOFF, State.ADOPTING})
 FenceAnswer = Callable[[Record, Fenced], None]
 
 
@@ -108,6 +111,7 @@ class Accounts:
         future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
         self._queries[number] = future
         try:
+            await self._coming_up(account)
             if not self._to_gateway(account, Query(id=number, what=what, args=args, cause_id=cause_id)):
                 raise GatewayUnavailable(f"the gateway of account {account!r} is not up", hint="stablehand accounts")
             async with asyncio.timeout(timeout):
@@ -121,6 +125,15 @@ class Accounts:
         if not answer.ok:
             raise GatewayUnavailable(f"account {account!r}: {answer.error}", code="refused")
         return answer.result
+
+    async def _coming_up(self, account: str) -> None:
+        """A gateway that is on its way (a start, a restart) is waited for, within reason."""
+        gateway = self._registry.gateways.get(account)
+        until = clock.now() + _COMING_UP
+        while gateway is not None and clock.now() < until and self._state_of(gateway) in _ON_ITS_WAY:
+            if gateway.run is not None and gateway.run.route is not None:
+                return
+            await asyncio.sleep(0.02)
 
     def refresh_rosters(self) -> None:
         """Send each account's roster where it changed: whom to attribute deals to, whom lockstep waits for."""

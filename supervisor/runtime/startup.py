@@ -27,7 +27,7 @@ from store.writer import Writer
 from supervisor.config import Config
 from supervisor.errors import ConfigError
 from supervisor.policy.fleet import Fleet
-from supervisor.policy.states import Bot, Limits, Wanted
+from supervisor.policy.states import Bot, Limits, State, Wanted
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
@@ -51,6 +51,7 @@ from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
 from supervisor.runtime.zap import KeyDoor
 
+_GATEWAYS_UP = 20.0
 _GATEWAY_LIMITS = Limits(restart="permanent", intensity=5, period=60.0, backoff_initial=0.2, backoff_max=5.0,
                          stable_after=10.0, start_timeout=60.0, stop_timeout=10.0)  # fmt: skip
 
@@ -183,6 +184,15 @@ class Builder:
             if record.run is None:
                 want(stable, record, "boot")
         return daemon
+
+    async def gateways_up(self) -> None:
+        """Wait until every gateway is up or has been given up, so that "ready" is true of the accounts too."""
+        stable = self.stable
+        assert stable is not None
+        settled = (State.RUNNING, State.FAILED, State.BACKOFF)
+        await stable.wait_until(
+            lambda: all(stable.state(one) in settled for one in stable.registry.gateways.values()), _GATEWAYS_UP
+        )
 
     async def close(self) -> None:
         """Give everything back; the launchers and their children stay as they are."""

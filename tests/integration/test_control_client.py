@@ -103,7 +103,7 @@ def test_asyncio_client(tmp_path: Path, tcp: bool) -> None:
             assert (pong["wire"], len(bots), host["cpu_percent"]) == (1, 6, 12.5)
             with pytest.raises(CommandFailed):
                 await client.stop(["nobody"])
-            seen = []
+            seen: list[int] = []
             async for event in client.follow(since=1):
                 if not seen:
                     server.record("its frame is lost", publish=False)

@@ -15,7 +15,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from protocol.client import ControlClient, encode_request
+from console import settings
+from console.main import main
+from protocol.client import ControlClient
+from protocol.conversation import encode_request
 from protocol.errors import StablehandError
 from tests.scripted import ScriptedSupervisor
 from tests.support import eventually
@@ -73,27 +76,38 @@ JSON_VERBS = [
 ]  # fmt: skip
 
 
-def test_every_verb_speaks_json_and_only_json(home: Path, server: ScriptedSupervisor) -> None:
-    for verb in JSON_VERBS:
-        done = run(home, *verb.split(), "--json")
-        assert (done.returncode, done.stderr) == (0, ""), verb
-        assert json.loads(done.stdout) is not None, verb
-        shown = run(home, *verb.split()) if "remove" not in verb else done
-        assert shown.returncode == 0 and shown.stdout, verb
-
-
-def test_requests_are_what_was_typed(home: Path, server: ScriptedSupervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from console import settings
-    from console.main import main
-
+@pytest.fixture
+def stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in the home folder, in this process."""
     monkeypatch.setattr(settings, "_chosen", None)
     monkeypatch.chdir(home)
-    (home / "bots.toml").write_text("[[bots]]\nname = 'a'\npriority = 2\n[[bots]]\nname = 'b'\nwanted = 'stopped'\n")
+    return home
+
+
+@pytest.mark.parametrize("verb", JSON_VERBS)
+def test_every_verb_speaks_json_and_only_json(
+    stay: Path, server: ScriptedSupervisor, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bots = list(server.bots)
+    assert main(verb.split()) == 0
+    assert capsys.readouterr().out
+    server.bots = bots
+    assert main([*verb.split(), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) is not None
+
+
+def test_requests_are_what_was_typed(stay: Path, server: ScriptedSupervisor) -> None:
+    (stay / "bots.toml").write_text("[[bots]]\nname = 'a'\npriority = 2\n[[bots]]\nname = 'b'\nwanted = 'stopped'\n")
     for words, cmd, args in (
         ("start eurusd-ma eurusd-ma --wait 3", "start", {"bots": ["eurusd-ma"], "wait": 3.0}),
         ("stop --all --kill", "stop", {"all": True, "mode": "kill"}),
         ("pause --where market=EURUSD --where priority=5", "pause", {"where": {"market": "EURUSD", "priority": 5}}),
-        ("add x market=EURUSD params.fast=10", "add", {"bots": [{"name": "x", "market": "EURUSD", "params": {"fast": 10}}]}),
+        (
+            "add x market=EURUSD params.fast=10", "add",
+            {"bots": [{"name": "x", "market": "EURUSD", "params": {"fast": 10}}]},
+        ),
         ("add --file bots.toml", "add", {"bots": [{"name": "a", "priority": 2}, {"name": "b", "wanted": "stopped"}]}),
         ("update eurusd-ma priority=7", "update", {"bots": ["eurusd-ma"], "set": {"priority": 7}}),
         (
@@ -182,6 +196,8 @@ def test_up_detached_and_down(home: Path) -> None:
     assert os.getsid(pid) == pid
     done = run(home, "down", "--json", **env)
     assert json.loads(done.stdout) == {"stopping": 6, "pid": pid, "gone": True}
+    assert run(home, "up", "--detach", "--json", **env).returncode == 0
+    assert run(home, "handover", **env).stdout.startswith("the bots trade on; ")
 
 
 @pytest.mark.posix
@@ -230,10 +246,7 @@ def test_live_table_in_a_terminal(home: Path) -> None:
         os.write(terminal, b"\x03")  # the terminal turns it into SIGINT for both
         eventually(lambda: shows("stopping everything"), 10)
         eventually(lambda: shows("stablehand: all stopped"), 10)
-        status = eventually(lambda: os.waitpid(pid, os.WNOHANG) if shows("") else None, 10)
-        while status[0] == 0:
-            status = eventually(lambda: os.waitpid(pid, os.WNOHANG), 10)
-        assert os.waitstatus_to_exitcode(status[1]) == 0
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     finally:
         os.close(terminal)
 

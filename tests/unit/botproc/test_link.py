@@ -119,15 +119,16 @@ def test_heartbeats_tell_the_progress_of_the_main_loop(pair: tuple[Bus, Child]) 
     child.progress.move(Phase.ANALYSE, 7.5)
     child.progress.cycles, child.progress.volume = 42, -0.25
     bus.welcome()
-    beats = eventually(lambda: len(found := bus.all(Heartbeat)) >= 3 and found)
+    eventually(lambda: len(bus.all(Heartbeat)) >= 3)
+    beats: list[Heartbeat] = bus.all(Heartbeat)
     assert [b.seq for b in beats[:3]] == [1, 2, 3]
     last = beats[-1]
     assert (last.phase, last.cycles, last.volume, last.limit_ms) == (Phase.ANALYSE, 42, -0.25, 7500)
     assert beats[2].progress_age_ms > beats[0].progress_age_ms  # nothing moved between them
     child.progress.touch()
     after = len(bus.all(Heartbeat))
-    fresh = eventually(lambda: (found := bus.all(Heartbeat)[after:]) and found[0])
-    assert fresh.progress_age_ms < last.progress_age_ms
+    fresh: list[Heartbeat] = eventually(lambda: bus.all(Heartbeat)[after:])
+    assert fresh[0].progress_age_ms < last.progress_age_ms
 
 
 def test_history_is_sent_again_to_the_next_supervisor_until_acknowledged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,17 @@ def test_config_before_or_after_the_verb(words: list[str], config: str | None, r
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["status", "a"], ["status", "--json"], ["status", "a", "--json", "b"], ["status", "--json", "a"]]
+    "words",
+    [["status"], ["status", "a"], ["status", "--json"], ["status", "a", "--json", "b"], ["status", "--json", "a"]],
 )  # fmt: skip
 def test_quick_status_agrees_with_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[main.Status] = []
-    monkeypatch.setattr(main, "status", lambda bots, *, as_json: seen.append(main.Status(tuple(bots), as_json)) or 0)
+
+    def status(bots: Sequence[str], *, as_json: bool) -> int:
+        seen.append(main.Status(tuple(bots), as_json))
+        return 0
+
+    monkeypatch.setattr(main, "status", status)
     app.run(words)
     assert seen == [main.parse_status(words)]
 
@@ -46,9 +53,11 @@ def test_quick_status_knows_every_option_or_leaves_it() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["statsu"], ["status", "--jsn"], ["start"], ["start", "a", "--all"], ["remove", "a"], ["start", "a", "--wait", "x"],
+        ["statsu"], ["status", "--jsn"], ["start"], ["start", "a", "--all"], ["remove", "a"],
+        ["start", "a", "--wait", "x"],
         ["remove", "a", "--positions", "sell"], ["update", "a"], ["update", "x=1"], ["add", "market=EURUSD"],
-        ["add", "a", "name=b"], ["up", "--json"], ["-c"], ["events", "--since", "-1"], ["show"], ["start", "--where", "x"],
+        ["add", "a", "name=b"], ["up", "--json"], ["-c"], ["events", "--since", "-1"], ["show"],
+        ["start", "--where", "x"],
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line_and_exit_2(

@@ -22,13 +22,12 @@ def test_pretty() -> None:
 
 
 @contextmanager
-def following(path: Path, after: str | None = None) -> Iterator[list[str]]:
+def following(path: Path, after: str | None = None, *, whole: bool = False) -> Iterator[list[str]]:
     seen: list[str] = []
     done = threading.Event()
 
     def read() -> None:
-        seen.extend([])
-        for line in logview.follow(path, after=after, stop=done.is_set):
+        for line in logview.follow(path, after=after, whole=whole, stop=done.is_set):
             seen.append(line)
 
     reader = threading.Thread(target=read)
@@ -62,6 +61,6 @@ def test_follow_from_the_last_line_shown_over_rotation_and_truncation(tmp_path: 
 
 def test_follow_waits_for_the_file(tmp_path: Path) -> None:
     path = tmp_path / "bot.log"
-    with following(path) as seen:
+    with following(path, whole=True) as seen:
         path.write_text("first\n")
         eventually(lambda: seen == ["first"])

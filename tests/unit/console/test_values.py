@@ -16,7 +16,8 @@ from protocol.errors import InvalidInput
     [
         ("2", 2), ("-0.5", -0.5), ("true", True), ("H1", "H1"), ('"2"', "2"), ("", ""), ("[1, 2]", [1, 2]),
         ("{ fast = 10, slow = 50 }", {"fast": 10, "slow": 50}), ("nan", "nan"), ("[nan]", ["nan"]),
-        ("2020-01-01", "2020-01-01"), ("a=b", "a=b"), ("1\nother = 2", "1\nother = 2"), ("mine.mod:Class", "mine.mod:Class"),
+        ("2020-01-01", "2020-01-01"), ("a=b", "a=b"), ("1\nother = 2", "1\nother = 2"),
+        ("mine.mod:Class", "mine.mod:Class"),
     ],
 )  # fmt: skip
 def test_value_is_toml_or_text(text: str, expected: Any) -> None:
@@ -32,7 +33,8 @@ def test_dotted_keys_nest_and_texts_stay_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["fast"], ["=1"], ["params.=1"], ["a=1", "a=2"], ["params=1", "params.fast=2"], ["params.fast=2", "params=1"]]
+    "words",
+    [["fast"], ["=1"], ["params.=1"], ["a=1", "a=2"], ["params=1", "params.fast=2"], ["params.fast=2", "params=1"]],
 )  # fmt: skip
 def test_wrong_pairs(words: list[str]) -> None:
     with pytest.raises(InvalidInput):

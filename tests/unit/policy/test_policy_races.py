@@ -200,3 +200,16 @@ def test_the_impossible_tells_the_story() -> None:
         Tape().play(*UP, ev.Recorded(1, 1))
     with pytest.raises(InvalidTransition, match="it was not launched"):
         Tape().play(ev.WantRunning(1), ev.Exited(1, 1, 0, 0, 0))
+
+
+def test_start_asked_during_a_stop_lets_the_stop_end_and_burns_nothing() -> None:
+    tape = Tape().play(*UP, ev.WantStopped(1), ev.WantRunning(1))
+    assert (tape.bot.state, tape.bot.stop_step, tape.acts()) == (State.STOPPING, "message", [])
+    assert do.RecordIntent(1, 2) in tape.play(ev.Exited(1, 1, 0, 0, 0)).acts()
+    assert (tape.bot.failures, tape.bot.restarts, tape.bot.count(Cause.OPERATOR)) == ((), 0, 1)
+
+
+def test_fence_low_while_the_intent_is_recorded_never_launches_the_low_epoch() -> None:
+    tape = Tape().play(ev.WantRunning(1), ev.FenceLow(1, 1, 9), ev.Recorded(1, 1))
+    assert [type(i) for i in tape.acts()] == [do.RecordEnd, do.RecordIntent]
+    assert tape.play(ev.Recorded(1, 10)).acts() == [do.SendFence(1, 10, alive=True), do.Launch(1, 10)]
