@@ -51,7 +51,7 @@ class Accounts:
     def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
         """Ask the account's gateway to fence; asked again at each of its Hellos until it answers."""
         run = record.run
-        key = run.keys.public if run is not None and run.keys is not None and alive else ""
+        key = run.public_key if run is not None and alive else ""
         message = Fence(
             id=f"f{next(self._ids)}",
             bot_id=record.bot_id,

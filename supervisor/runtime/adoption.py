@@ -79,7 +79,13 @@ def _one(
 def _restore(row: RunRow, listed: dict[str, Any] | None) -> Run:
     # Wall-clock ages are only shown; a step of the clock must not make a start lie in the future.
     age = max(0.0, time.time() - row.intended_at)
-    run = Run(epoch=row.epoch, token=row.token, started_at=row.intended_at, started=clock.now() - age)
+    run = Run(
+        epoch=row.epoch,
+        token=row.token,
+        started_at=row.intended_at,
+        started=clock.now() - age,
+        public_key=row.public_key or "",
+    )
     if listed is not None:
         run.pid = int(listed["pid"])
         run.launcher = str(listed["launcher"])

@@ -186,7 +186,9 @@ class Launchers:
             "-m",
             "botproc.launcher" if place.method == "fork" else "botproc.spawner",
             "--socket",
-            str(address) if place.method == "fork" else bind_address(place.transport, place.run_dir, f"spawner-{generation}"),
+            str(address)
+            if place.method == "fork"
+            else bind_address(place.transport, place.run_dir, f"spawner-{generation}"),
             "--generation",
             name,
             "--orphan-after",

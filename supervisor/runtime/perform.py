@@ -33,7 +33,7 @@ from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
-from supervisor.runtime.zap import KeyDoor
+from supervisor.runtime.zap import BUS, KeyDoor
 
 _EPOCH_BLOCK: Final = 16
 _RETRY_SECONDS: Final = 1.0
@@ -102,9 +102,16 @@ class Performer:
         run = self.registry.new_run(record, epoch, clock.wall(), clock.now())
         if self.door is not None:
             run.keys = keys.new_pair()
-            self.door.admit(run.keys.public, record.name)
+            run.public_key = run.keys.public
+            self.door.admit(run.public_key, record.name, BUS)
         ceiling = record.epoch_ceiling
-        intent = Intent(bot_id=record.bot_id, epoch=epoch, token=run.token, at=run.started_at)
+        intent = Intent(
+            bot_id=record.bot_id,
+            epoch=epoch,
+            token=run.token,
+            at=run.started_at,
+            public_key=run.public_key or None,
+        )
         # A block at a time: a crashed bot can start again while the disk refuses.
         new_ceiling = epoch + _EPOCH_BLOCK - 1 if epoch > ceiling else ceiling
 
@@ -199,8 +206,8 @@ class Performer:
             return
         self.registry.end_run(record)
         record.sample = None
-        if self.door is not None and run.keys is not None:
-            self.door.forget(run.keys.public)
+        if self.door is not None:
+            self.door.forget(run.public_key)
         at = clock.wall()
 
         def write(conn: Connection) -> None:

@@ -28,7 +28,8 @@ class Run:
     launcher: str = ""  # id of the launcher that is its parent; empty: adopted without one
     code_hash: str = ""
     route: bytes | None = None  # how the bus reaches it, once it said Hello
-    keys: KeyPair | None = None  # its own pair, on tcp
+    keys: KeyPair | None = None  # its own pair, on tcp; only the supervisor that launched it has the secret
+    public_key: str = ""  # of that pair; known of adopted runs too
     ready_at: float | None = None
     beat: Heartbeat | None = None
     beat_at: float = 0.0  # monotonic time of the last word

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import zmq
-from sqlalchemy import Connection
 
 from protocol import keys
 from protocol.endpoints import run_directory
-from protocol.errors import InvalidInput, StablehandError
 from store import bots as bot_table
 from store import journal, meta
 from store import runs as run_table
@@ -25,18 +21,16 @@ from store.bots import BotRow
 from store.database import Database, open_database
 from store.writer import Writer
 from supervisor.config import Config
-from supervisor.errors import ConfigError
 from supervisor.policy.fleet import Fleet
-from supervisor.policy.states import Bot, Limits, State, Wanted
+from supervisor.policy.states import State
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
 from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
-from supervisor.runtime.catalog import effective
+from supervisor.runtime.checking import check_accounts, check_bots
 from supervisor.runtime.chronicle import Chronicle
-from supervisor.runtime.commands.configure import take_in, want
-from supervisor.runtime.commands.reload import declared_entries
+from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
 from supervisor.runtime.handlers import handlers_of
@@ -45,6 +39,7 @@ from supervisor.runtime.listener import Listener
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.perform import Performer
+from supervisor.runtime.population import merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
@@ -52,49 +47,6 @@ from supervisor.runtime.stable import Stable
 from supervisor.runtime.zap import KeyDoor
 
 _GATEWAYS_UP = 20.0
-_GATEWAY_LIMITS = Limits(restart="permanent", intensity=5, period=60.0, backoff_initial=0.2, backoff_max=5.0,
-                         stable_after=10.0, start_timeout=60.0, stop_timeout=10.0)  # fmt: skip
-
-
-async def check_accounts(config: Config) -> None:
-    """Have the market side look at the accounts (its feeds, its files). Raises ConfigError with the line."""
-    request = {name: account.model_dump() for name, account in config.accounts.items()}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "broker.check",
-        str(config.folder.resolve()),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate(json.dumps(request).encode())
-    try:
-        answer: dict[str, str] = json.loads(out)
-    except ValueError:
-        raise StablehandError("the accounts could not be checked", hint="python -m broker.check failed") from None
-    for name, problem in answer.items():
-        key = "path" if config.accounts[name].feed == "replay" else "symbols"
-        raise config.error(("accounts", name, key), f"account {name!r}: {problem}")
-
-
-async def check_bots(config: Config, launchers: Launchers) -> None:
-    """Check every declared strategy and its parameters. Raises ConfigError with the line.
-
-    A strategy whose own module raises is let through: it quarantines only its own bot.
-    """
-    seen: set[str] = set()
-    for index, bot in enumerate(config.bots):
-        key = repr((bot.strategy, sorted(bot.params.items(), key=str)))
-        if key in seen:
-            continue
-        seen.add(key)
-        for param, message in await launchers.check(bot):
-            if param == "strategy":
-                described = await launchers.catalogue([bot.strategy])
-                if bot.strategy in described.get("errors", {}) and ":" in bot.strategy:
-                    continue
-                raise config.error(("bots", index, "strategy"), message)
-            raise config.error(("bots", index, "params", param) if param else ("bots", index, "params"), message)
 
 
 class Builder:
@@ -165,7 +117,7 @@ class Builder:
             Monitor(stable.registry, stable.fleet, config.supervisor, stable.sampling, queue.post, _lag(stable)),
         )
         stable.leave = daemon.leave
-        _take_in(stable, rows)
+        take_in_all(stable, rows)
         notices: list[dict[str, Any]] = []
         self.on_exit = notices.append  # those that come before the runs are known wait for that
         listed = await self.launchers.find()
@@ -222,7 +174,7 @@ class Builder:
         config = self.config
         with self.database.begin() as conn:
             installation = meta.installation_id(conn)
-            _merge_file(conn, config)
+            merge_file(conn, config)
             return installation, bot_table.load_all(conn), run_table.open_runs(conn), journal.last_seq(conn)
 
     def _stable(self, queue: EventQueue, bound: Bound, installation: str, last_seq: int) -> Stable:
@@ -280,69 +232,6 @@ def lock_path(data_dir: Path, record: Record) -> Path:
     """The lock that a record's run holds for its life."""
     name = f"account-{record.account}" if record.kind == "gateway" else f"{record.name}-{record.bot_id}"
     return data_dir / "locks" / name
-
-
-def _merge_file(conn: Connection, config: Config) -> None:
-    """Make the store know the file's bots and accounts. What an operator wanted stays as it is."""
-    known = {(row.kind, row.name): row for row in bot_table.load_all(conn)}
-    entries = declared_entries(config)
-    for bot in config.bots:
-        row = known.get(("bot", bot.name))
-        if row is None:
-            bot_table.insert_bot(conn, bot.name, declared=entries[bot.name], wanted=bot.wanted)
-        elif row.declared != entries[bot.name]:
-            bot_table.set_declared(conn, row.id, entries[bot.name])
-            bot_table.set_added(conn, row.id, None)
-    for (kind, name), row in known.items():
-        if kind == "bot" and row.declared is not None and name not in entries:
-            # Taken out of the file while no supervisor ran: it stays as it was, until it is removed by name.
-            bot_table.set_added(conn, row.id, {**row.declared, **row.override})
-            bot_table.set_declared(conn, row.id, None)
-            bot_table.set_override(conn, row.id, {})
-    for name in config.accounts:
-        if ("gateway", name) not in known:
-            bot_table.insert_bot(conn, name, kind="gateway", wanted="running")
-
-
-def _take_in(stable: Stable, rows: list[BotRow]) -> None:
-    for row in rows:
-        if row.kind == "gateway":
-            if row.name in stable.config.accounts:
-                _take_in_gateway(stable, row)
-            continue
-        base = row.declared if row.declared is not None else row.added or {}
-        try:
-            config = effective(row.name, base, row.override, stable.config.bot_defaults, stable.config.accounts)
-        except InvalidInput as error:
-            raise ConfigError(f"{stable.config.path}: bot {row.name!r}, kept in the store: {error.message}",
-                              hint=error.hint) from None  # fmt: skip
-        take_in(stable, row.id, config, wanted=row.wanted, declared=row.declared, added=row.added,
-                override=row.override, ceiling=row.last_epoch)  # fmt: skip
-
-
-def _take_in_gateway(stable: Stable, row: BotRow) -> None:
-    stable.registry.add(
-        Record(
-            bot_id=row.id,
-            name=f"gateway:{row.name}",
-            kind="gateway",
-            wanted="running",
-            account=row.name,
-            account_config=stable.config.accounts[row.name],
-            epoch_ceiling=row.last_epoch,
-        )
-    )
-    stable.fleet.add(
-        Bot(
-            bot_id=row.id,
-            name=f"gateway:{row.name}",
-            kind="gateway",
-            limits=_GATEWAY_LIMITS,
-            priority=10,
-            wanted=Wanted.RUNNING,
-            floor=row.last_epoch,
-        )
-    )
 
 
 def _importance(record: Record) -> tuple[int, int, int]:

@@ -53,7 +53,7 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
     volume = figures.volume if figures else 0.0
     position = None
     if figures is not None and volume:
-        side = "BUY" if volume > 0 else "SELL"
+        side = "buy" if volume > 0 else "sell"
         position = {"side": side, "volume": abs(volume), "price": figures.price}
     up = run is not None and alive and run.pid
     return {
@@ -133,7 +133,7 @@ async def show(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         }
         if run is not None and alive
         else None,
-        "runs": [run_table.as_dict(one) for one in rows],
+        "runs": [{**run_table.as_dict(one), "started_at": one.intended_at} for one in rows],
         "counts": {cause.value: number for cause, number in bot.counts},
         "restarts": bot.restarts,
         "log_path": str(log_path(stable.data_dir, record)),
