@@ -39,6 +39,8 @@ def describe(names: Sequence[str] = ()) -> dict[str, Any]:
 def validate(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
     """`{ok: True, params, lookback}` with the defaults filled in, or `{ok: False, errors: [{param, message}]}`.
 
+    `broken: True` in an error of `strategy`: it is there, and its code fails.
+
     Each message is a sentence that names its parameter. `param` is `strategy` where the strategy itself is
     unknown or broken, and empty where several parameters do not fit each other.
     """
@@ -47,7 +49,8 @@ def validate(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
     except loader.ParamsInvalid as error:
         return {"ok": False, "errors": [{"param": name, "message": text} for name, text in error.errors]}
     except StablehandError as error:
-        return {"ok": False, "errors": [{"param": "strategy", "message": error.line()}]}
+        broken = isinstance(error, loader.StrategyBroken)
+        return {"ok": False, "errors": [{"param": "strategy", "message": error.line(), "broken": broken}]}
     return {"ok": True, "params": built.params.model_dump(mode="json"), "lookback": built.lookback}
 
 

@@ -146,7 +146,7 @@ class Children:
 def number_of(name: Any) -> int:
     """A signal's number, from `9`, `"KILL"` or `"SIGKILL"`. Raises ValueError."""
     if isinstance(name, int) and not isinstance(name, bool):
-        return int(signal.Signals(name))
+        return 9 if name == 9 else int(signal.Signals(name))  # Windows has no name for 9
     text = str(name).upper()
     text = text if text.startswith("SIG") else f"SIG{text}"
     if sys.platform == "win32" and text == "SIGKILL":

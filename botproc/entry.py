@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botproc import sizing, stops
 from botproc.desk import Desk, Side
 from botproc.sizing import NoEntry
-from broker.constants import (
+from broker.api import (
     SYMBOL_TRADE_MODE_FULL,
     SYMBOL_TRADE_MODE_LONGONLY,
     SYMBOL_TRADE_MODE_SHORTONLY,

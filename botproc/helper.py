@@ -113,7 +113,7 @@ class Helper:
         if self._waiting:
             _, reply = self._waiting.popleft()
             log.warning("a question about strategies was not answered: %s", reason)
-            reply({"ok": False, "error": reason, "errors": [{"param": "strategy", "message": reason}]})
+            reply({"ok": False, "error": reason, "errors": [{"param": "strategy", "message": reason, "broken": True}]})
         if self._waiting:
             self._next()
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from botproc.conditions import Report
 from botproc.desk import Desk, Side
-from broker.constants import DEAL_ENTRY_IN, DEAL_REASON_SL, DEAL_REASON_SO, DEAL_REASON_TP, POSITION_TYPE_BUY
+from broker.api import DEAL_ENTRY_IN, DEAL_REASON_SL, DEAL_REASON_SO, DEAL_REASON_TP, POSITION_TYPE_BUY
 from protocol.errors import StablehandError
 
 _BROKER_CLOSES: Final = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from botproc.desk import OrderDraft, Side
+from broker.api import ORDER_TYPE_BUY, ORDER_TYPE_SELL
 from broker.client import GatewayClient, GatewayDown
-from broker.constants import ORDER_TYPE_BUY, ORDER_TYPE_SELL
 from protocol.messages import Attached, OrderResult, Phase
 from protocol.progress import Progress
 

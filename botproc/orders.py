@@ -10,21 +10,21 @@ from typing import Any, Final, Literal
 from botproc.desk import OrderDraft
 from botproc.holding import Held
 from botproc.strategy import Signal
-from broker import constants
+from broker import api
 from protocol.messages import OrderResult
 
 _RETCODES: Final[dict[int, str]] = {
     value: name.removeprefix("TRADE_RETCODE_").lower().replace("_", " ")
-    for name, value in vars(constants).items()
+    for name, value in vars(api).items()
     if name.startswith("TRADE_RETCODE_")
 }
 #: The market moved, or the gateway itself refused: nothing is wrong with the bot.
 _MILD: Final = frozenset(
     {
         0,
-        constants.TRADE_RETCODE_REQUOTE,
-        constants.TRADE_RETCODE_PRICE_CHANGED,
-        constants.TRADE_RETCODE_PRICE_OFF,
+        api.TRADE_RETCODE_REQUOTE,
+        api.TRADE_RETCODE_PRICE_CHANGED,
+        api.TRADE_RETCODE_PRICE_OFF,
     }
 )
 

@@ -61,6 +61,8 @@ class Preload:
         for name in GATEWAY:
             _import_quietly(name)
         self._load_strategies()
+        # A compiled copy is known by its second and size: one edited twice in a second would come back as it was.
+        sys.dont_write_bytecode = True
         for name in self.modules:
             reason = tried(name) if try_first else None
             if reason is None:
@@ -111,7 +113,7 @@ def threads() -> int:
     """Threads of this process: Python's own, and on Linux those of C libraries too."""
     count = threading.active_count()
     try:
-        return max(count, sum(1 for _ in Path("/proc/self/task").iterdir()))
+        return max(count, os.stat("/proc/self/task").st_nlink - 2)  # one folder for each, beside `.` and `..`
     except OSError:
         return count
 

@@ -98,7 +98,8 @@ class BotRun:
                 self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake, self._link
             )
             self._analyst = Analyst(strategy, self._progress, self._config.cycle_timeout_seconds, self._report)
-            self._start(strategy)
+            attached = self._start(strategy)
+            self._hold_back(attached)
             while True:
                 self._turn()
         except _End as end:
@@ -114,7 +115,7 @@ class BotRun:
             self._report("ERROR", error.line(), {})
             raise _End(EXIT_STRATEGY, error.line()) from None
 
-    def _start(self, strategy: Strategy) -> None:
+    def _start(self, strategy: Strategy) -> Attached:
         attached = self._attach()
         self._desk = LiveDesk(self._market.client, attached, self._spec.magic, self._progress)
         self._trader = Trader(self._config, self._desk, self._report)
@@ -132,6 +133,19 @@ class BotRun:
         self._next_check = time.monotonic() + self._interval()
         if self._current is None and not self._just_closed(attached):
             self._decided = self._market.window.last_time
+        return attached
+
+    def _hold_back(self, attached: Attached) -> None:
+        """Where many start at once, the first cycle waits until the others are up; commands are obeyed.
+
+        Not with an open position, which is minded at once, and not in lockstep, where all wait for each other.
+        """
+        until = time.monotonic() + self._spec.first_work_after
+        if attached.position is not None or attached.lockstep:
+            return
+        while (left := until - time.monotonic()) > 0:
+            self._progress.move(Phase.IDLE, self._idle_limit())
+            self._wait(left)
 
     def _attach(self) -> Attached:
         """Attach until it is done; commands are obeyed between the attempts."""

@@ -5,7 +5,9 @@ The language stands in `protocol/spec.py`. A request that is wrong or fails is a
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -126,6 +128,8 @@ def answer_about_strategies(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to `catalogue` or `validate`. It imports and runs user code: never call it in the launcher."""
     from botproc import catalogue
 
+    before = set(sys.modules)
+    importlib.invalidate_caches()
     try:
         if request["op"] == "catalogue":
             return {"ok": True, **catalogue.describe(request["names"])}
@@ -133,4 +137,9 @@ def answer_about_strategies(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         log.exception("a question about strategies failed")
         message = f"{type(error).__name__}: {error}"
-        return {"ok": False, "error": message, "errors": [{"param": "strategy", "message": message}]}
+        return {"ok": False, "error": message, "errors": [{"param": "strategy", "message": message, "broken": True}]}
+    finally:
+        # Asked again, a module of the user's own must be read again: it may have been repaired in between.
+        for name in set(sys.modules) - before:
+            if "site-packages" not in (getattr(sys.modules[name], "__file__", None) or ""):
+                del sys.modules[name]

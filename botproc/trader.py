@@ -16,7 +16,7 @@ from botproc.hours import MarketHours
 from botproc.orders import Done, Outcome, Sent, figures_of, is_mild, reason_of, refusal_kind
 from botproc.sizing import NoEntry
 from botproc.strategy import Signal
-from broker.constants import TRADE_RETCODE_MARKET_CLOSED
+from broker.api import TRADE_RETCODE_MARKET_CLOSED
 from protocol.botconfig import BotConfig
 from protocol.errors import StablehandError
 from protocol.messages import OrderResult

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,7 @@ def site() -> Site:
     named = _chosen or os.environ.get(VARIABLE)
     path = Path(named or DEFAULT)
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
+        table = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         hint = None if named else f"name one with -c FILE or {VARIABLE}"
         raise InvalidInput(f"there is no {path}", hint=hint) from None
@@ -44,8 +44,14 @@ def site() -> Site:
         raise InvalidInput(f"{path} is a directory", hint=f"try {path / DEFAULT}") from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidInput(f"{path}:{line}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).rpartition(" (at ")
+        line_said = re.match(r"line (\d+)", where)
+        place = f"{path}:{line_said[1]}" if line_said else str(path)
+        raise InvalidInput(f"{place}: {what or error}", hint="the file is not valid TOML") from None
     section = table.get("supervisor", {})
     folder = section.get("data_dir", "var") if isinstance(section, dict) else "var"
     if not isinstance(folder, str):

@@ -6,9 +6,10 @@ they are a table of plain values.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -31,9 +32,11 @@ TIMEFRAME_SECONDS: Final[dict[str, int]] = {
 
 
 class Frozen(BaseModel):
-    """A configuration: frozen, and an unknown key is an error."""
+    """A configuration: frozen, an unknown key is an error, and so is "5" where a number is wanted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class BotConfig(Frozen):
@@ -94,6 +97,16 @@ class BotConfig(Frozen):
     log_backups: int = Field(3, ge=0, le=100)
     """Rotated log files kept."""
 
+    @field_validator("params")
+    @classmethod
+    def _plain_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        for name, value in params.items():
+            if not _is_plain(value):
+                raise ValueError(
+                    f"{name} = {str(value)[:60]} is no plain value: text, number, true, false, list or table"
+                )
+        return params
+
 
 class AccountConfig(Frozen):
     """One trading account, and the terminal that holds it."""
@@ -102,11 +115,14 @@ class AccountConfig(Frozen):
     """`paper`: the embedded terminal, with MetaTrader 5's API."""
     feed: Literal["synthetic", "replay"] = "synthetic"
     """Where prices come from: the embedded market, or MetaTrader CSV exports."""
-    seed: int = 7
+    seed: int = Field(7, ge=0, le=2**63 - 1)
     """Seed of the embedded market: the same seed gives the same prices."""
     bars_per_second: float | Literal["max"] = 2.0
     """Speed of the feed in bars per second of each symbol; `"max"`: in lockstep, as fast as the bots answer."""
-    symbols: tuple[SymbolName, ...] = ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500")
+    symbols: tuple[SymbolName, ...] = Field(
+        ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500"),
+        strict=False,  # a list is what TOML and JSON have
+    )
     """Symbols of the account."""
     timeframe: Timeframe = "H1"
     """Timeframe of the feed's bars."""
@@ -116,7 +132,7 @@ class AccountConfig(Frozen):
     """Replay: first day, as 2020-01-01; earlier bars of the file serve as history."""
     end: str | None = None
     """Replay: the day before which it ends."""
-    balance: float = Field(10_000.0, gt=0)
+    balance: float = Field(10_000.0, gt=0, le=1e12)
     """First deposit, in the account's currency (booked as a BALANCE deal)."""
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
     """Currency of the account."""
@@ -124,7 +140,22 @@ class AccountConfig(Frozen):
     """Leverage, 1:N."""
     margin_mode: Literal["hedging", "netting"] = "hedging"
     """`hedging`: each entry its own position; `netting`: one position per symbol, so one bot per symbol."""
-    spread_points: int | None = Field(None, ge=0)
+    spread_points: int | None = Field(None, ge=0, le=1_000_000)
     """Spread in points, where the file has none or instead of the symbol's usual one."""
-    commission_per_lot: float = Field(0.0, ge=0)
+    commission_per_lot: float = Field(0.0, ge=0, le=1e6)
     """Commission per lot and side, in the account's currency."""
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a value can travel and be kept as it is: JSON's kinds, numbers of 64 bits, no NaN, not too deep."""
+    if isinstance(value, bool | str) or value is None:
+        return True
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if depth >= 4:
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each, depth + 1) for key, each in value.items())
+    return isinstance(value, list) and all(_is_plain(each, depth + 1) for each in value)

@@ -93,7 +93,7 @@ class ControlClient(Commands):
         poller.register(self._monitor, zmq.POLLIN)
         until = time.monotonic() + limit
         while (left := until - time.monotonic()) > 0:
-            ready = dict(poller.poll(int(left * 1000) + 1))
+            ready = dict(poller.poll(int(min(left, 60.0) * 1000) + 1))
             if self._socket in ready:
                 ours, result = decode_reply(self._socket.recv_multipart()[-1], name)
                 if ours:
@@ -171,7 +171,7 @@ class AsyncControlClient(Commands):
             poller.register(monitor, zmq.POLLIN)
             until = time.monotonic() + limit
             while (left := until - time.monotonic()) > 0:
-                ready = dict(await poller.poll(int(left * 1000) + 1))
+                ready = dict(await poller.poll(int(min(left, 60.0) * 1000) + 1))
                 if socket in ready:
                     ours, result = decode_reply((await socket.recv_multipart())[-1], name)
                     if ours:

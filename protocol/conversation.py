@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgpack
 import zmq
 
-from protocol.errors import DENIED, INTERNAL, StablehandError, Unreachable
+from protocol.errors import DENIED, INTERNAL, INVALID, StablehandError, Unreachable
 
 VERSION: Final = 1
 _GRACE: Final = 0.05  # how long a refused connection may still come about
@@ -82,9 +82,15 @@ class Cursor:
 
 
 def encode_request(cmd: str, args: Mapping[str, Any]) -> tuple[str, bytes]:
-    """A request and its id. The id is random: the supervisor answers a repeated one from memory."""
+    """A request and its id. The id is random: the supervisor answers a repeated one from memory.
+
+    Raises StablehandError(invalid) for an argument that msgpack does not know, as a number beyond 64 bits.
+    """
     name = os.urandom(8).hex()
-    return name, bytes(msgpack.packb({"v": VERSION, "id": name, "cmd": cmd, "args": dict(args)}))
+    try:
+        return name, bytes(msgpack.packb({"v": VERSION, "id": name, "cmd": cmd, "args": dict(args)}))
+    except (OverflowError, TypeError, ValueError) as error:
+        raise StablehandError(f"{cmd}: an argument cannot be sent: {error}", code=INVALID) from None
 
 
 def decode_reply(frame: bytes, name: str) -> tuple[bool, Any]:

@@ -70,6 +70,8 @@ def nearest(word: str, known: list[str]) -> str | None:
     """The known word that is nearest to a mistyped one, for "did you mean"; None when none is near."""
     import difflib
 
+    if len(word) > 200:  # no slip of the pen, and long to compare
+        return None
     by_folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.5)
     return by_folded[near[0]] if near else None

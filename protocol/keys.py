@@ -52,13 +52,15 @@ def load_or_create(data_dir: Path, name: str) -> KeyPair:
     return KeyPair(raw["public"], raw["secret"])
 
 
-def secure_server(socket: zmq.Socket[Any], pair: KeyPair | None) -> None:
-    """Make a socket, before its bind, accept only clients that the ZAP handler knows."""
+def secure_server(socket: zmq.Socket[Any], pair: KeyPair | None, domain: str = "stablehand") -> None:
+    """Make a socket, before its bind, accept only clients that the ZAP handler knows in this domain."""
     if pair is not None:
         socket.curve_server = True
         socket.curve_secretkey = pair.secret.encode()
         socket.curve_publickey = pair.public.encode()
-        socket.zap_domain = b"stablehand"
+        socket.zap_domain = domain.encode()
+        # Without a handler (not bound yet, closed already) nobody is let in; by default everybody would be.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
 def secure_client(socket: zmq.Socket[Any], pair: KeyPair | None, server_key: str) -> None:

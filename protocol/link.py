@@ -38,7 +38,8 @@ _HELLO_RETRY: Final = 1.0  # seconds between Hellos that nobody answers
 _HISTORY_KEPT: Final = 10_000  # rows kept without an acknowledgement; the oldest go first
 _HISTORY_BATCH: Final = 500  # rows in one frame
 _HIGH_WATER: Final = 64
-_EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_UNKNOWN_KEY: Final = 400  # ZAP's status; the socket never connects again after it
 
 log = logging.getLogger("stablehand.link")
 
@@ -196,7 +197,12 @@ class BusLink(threading.Thread):
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:
         while monitor.poll(0):
-            event = parse_monitor_message(monitor.recv_multipart())["event"]
+            told = parse_monitor_message(monitor.recv_multipart())
+            event = told["event"]
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                if told["value"] == _UNKNOWN_KEY:  # what an unknown token is where there are no keys
+                    self._take(Unwelcome(reason="the supervisor does not know this run's key"))
+                continue
             self._welcomed = False
             self._connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._hello_due = time.monotonic() if self._connected else float("inf")

@@ -168,6 +168,18 @@ class Fenced(Message):
     reason: str = ""
 
 
+class Admit(Message):
+    """A reader's key is good, or (`alive=False`) no longer: an analysis on demand, which has no fence.
+
+    Not acknowledged: a handshake waits at the gateway until its key is known.
+    """
+
+    t: Literal["admit"] = "admit"
+    bot_id: int
+    key: str
+    alive: bool = True
+
+
 class RosterEntry(Message):
     """One bot that is expected to trade on the gateway's account."""
 
@@ -227,6 +239,7 @@ class Figures(Message):
     time: float  # the terminal's clock
     connected: bool = True
     detail: str = ""
+    refused_keys: int = 0  # connections to the gateway whose key nobody made known (tcp)
 
 
 # --- bot <-> gateway: orders socket -------------------------------------------------------------------
@@ -394,6 +407,7 @@ AnyMessage = Annotated[
     | Bye
     | Fence
     | Fenced
+    | Admit
     | Roster
     | Query
     | QueryResult

@@ -48,6 +48,7 @@ class RunSpec(BaseModel):
     gateway_secret: str = ""  # gateways: secret of gateway_key
     heartbeat_interval: float = 1.0
     orphan_after: float = 60.0
+    first_work_after: float = 0.0  # seconds from Ready to the first cycle, where many start at once
     bot: BotConfig | None = None
     account: AccountConfig | None = None
     account_name: str = ""

@@ -14,6 +14,11 @@ from store.tables import bots
 Kind = Literal["bot", "gateway"]
 
 _SELECT = select(bots).order_by(bots.c.id)
+_RESERVE = (
+    update(bots)
+    .where(bots.c.id == bindparam("which"), bots.c.last_epoch < bindparam("ceiling"))
+    .values(last_epoch=bindparam("ceiling"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,7 @@ def reserve_epochs(conn: Connection, ceilings: Mapping[int, int]) -> None:
     """Epochs up to these may be used without asking again. A ceiling never sinks."""
     if not ceilings:
         return
-    statement = (
-        update(bots)
-        .where(bots.c.id == bindparam("which"), bots.c.last_epoch < bindparam("ceiling"))
-        .values(last_epoch=bindparam("ceiling"))
-    )
-    conn.execute(statement, [{"which": bot_id, "ceiling": ceiling} for bot_id, ceiling in ceilings.items()])
+    conn.execute(_RESERVE, [{"which": bot_id, "ceiling": ceiling} for bot_id, ceiling in ceilings.items()])
 
 
 def last_epochs(conn: Connection) -> dict[int, int]:

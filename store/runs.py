@@ -16,12 +16,16 @@ from store.tables import runs
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A launch that is about to happen. `token` names the run; `at` in seconds since 1970."""
+    """A launch that is about to happen. `token` names the run; `at` in seconds since 1970.
+
+    `public_key`: of the run's own CURVE pair (tcp only), so that the next supervisor lets the run in.
+    """
 
     bot_id: int
     epoch: int
     token: str
     at: float
+    public_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class RunRow:
     bot_id: int
     epoch: int
     intended_at: float
+    public_key: str | None
     pid: int | None
     boot_id: str | None
     start_ticks: int | None
@@ -60,7 +65,14 @@ _END = (
 def record_intents(conn: Connection, intents: Sequence[Intent]) -> None:
     """Remember launches before they happen. Raises StoreConflict for a token or (bot, epoch) used before."""
     rows = [
-        {"bot_id": one.bot_id, "epoch": one.epoch, "token": one.token, "intended_at": one.at} for one in intents
+        {
+            "bot_id": one.bot_id,
+            "epoch": one.epoch,
+            "token": one.token,
+            "intended_at": one.at,
+            "public_key": one.public_key,
+        }
+        for one in intents
     ]
     if rows:
         conn.execute(_INSERT, rows if len(rows) > 1 else rows[0])
@@ -109,8 +121,8 @@ def prune(conn: Connection, *, before: float, keep: int) -> int:
 
 
 def as_dict(row: RunRow) -> dict[str, Any]:
-    """A run as plain values, without its token."""
-    return {key: value for key, value in asdict(row).items() if key != "token"}
+    """A run as plain values, without what it proves itself with: its token and its key."""
+    return {key: value for key, value in asdict(row).items() if key not in ("token", "public_key")}
 
 
 def _row(row: Row[Any]) -> RunRow:

@@ -92,6 +92,7 @@ runs: Final = Table(
     Column("bot_id", BigInt, ForeignKey("bots.id"), nullable=False),
     Column("epoch", BigInt, nullable=False),
     Column("intended_at", Float, nullable=False),
+    Column("public_key", Text),  # of the run's own CURVE pair, where the transport is tcp; never the secret
     Column("pid", BigInt),
     Column("boot_id", Text),
     Column("start_ticks", BigInt),

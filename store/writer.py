@@ -20,6 +20,7 @@ Operation = Callable[[Connection], Any]
 Done = Callable[[Any], None]
 
 MOST: Final = 500  # operations in one transaction
+_NEVER: Final = float("inf")
 SLICE: Final = 0.05  # seconds after which a transaction takes no further operation
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Writer:
         self._slice = slice_seconds
         self._queue: deque[tuple[Operation, Done]] = deque()
         self._changed = threading.Condition()
+        self._due = _NEVER  # when what waits must be written (monotonic)
         self._closing = False
         self._under_way = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -49,15 +51,22 @@ class Writer:
         """Operations that are submitted and not yet answered."""
         return len(self._queue) + self._under_way
 
-    def submit(self, fn: Callable[[Connection], T], done: Callable[[T | Exception], None]) -> None:
+    def submit(
+        self, fn: Callable[[Connection], T], done: Callable[[T | Exception], None], *, patience: float = 0.0
+    ) -> None:
         """Have `fn(connection)` done and committed; then `done(result or error)`, from the writer's thread.
 
-        Never waits. After `close` the operation is answered at once, by the caller's thread, with a StoreError.
+        What nobody waits for may have `patience`: it is written with the next operation that has none, or after
+        so many seconds, so that many small ones share a transaction. Never waits. After `close` the operation
+        is answered at once, by the caller's thread, with a StoreError.
         """
         with self._changed:
             if not self._closing:
                 self._queue.append((fn, done))
-                self._changed.notify()
+                due = time.monotonic() + patience
+                if due < self._due:
+                    self._due = due
+                    self._changed.notify()
                 return
         _answer(done, self._closed())
 
@@ -83,10 +92,13 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._queue:
+                while not self._closing and (left := self._due - time.monotonic()) > 0:
+                    self._changed.wait(None if left == _NEVER else left)
+                if not self._queue:
                     if self._closing:
                         return
-                    self._changed.wait()
+                    self._due = _NEVER
+                    continue
             self._one_transaction()
 
     def _one_transaction(self) -> None:
@@ -118,6 +130,7 @@ class Writer:
     def _take(self) -> tuple[Operation, Done] | None:
         with self._changed:
             if not self._queue:
+                self._due = _NEVER
                 return None
             self._under_way += 1
             return self._queue.popleft()

@@ -13,9 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from protocol.botconfig import NAME_PATTERN, AccountConfig, BotConfig, Frozen
-from protocol.errors import InvalidInput
-from supervisor.bots import check_netting, complete
-from supervisor.complaints import did_you_mean, first
+from supervisor.bots import Misfit, check_netting, complete, with_defaults
+from supervisor.complaints import NAME_RULE, did_you_mean, first, shown
 from supervisor.errors import ConfigError
 from supervisor.tomlplace import Part, line_of
 
@@ -29,7 +28,7 @@ class SupervisorConfig(Frozen):
     """How bots start: forked from a preloaded launcher, or each as a fresh Python (the only way on Windows)."""
     transport: Literal["auto", "ipc", "tcp"] = "auto"
     """Sockets: `ipc` files in a private directory, or loopback `tcp` with CURVE keys (the only way on Windows)."""
-    strategy_path: tuple[str, ...] = ()
+    strategy_path: tuple[str, ...] = Field((), strict=False)
     """Folders of your own strategy modules, relative to this file."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """SQLite's `synchronous`: FULL survives a power cut, NORMAL only a crash."""
@@ -45,9 +44,9 @@ class SupervisorConfig(Frozen):
     """How often CPU and memory of every process and of the host are sampled."""
     adopt_timeout_seconds: float = Field(10.0, ge=1, le=600)
     """How long a run that outlived the last supervisor may take to answer before it counts as hung."""
-    journal_days: float = Field(30.0, gt=0)
+    journal_days: float = Field(30.0, gt=0, le=36_500)
     """Age at which journal entries are dropped."""
-    journal_rows: int = Field(1_000_000, ge=1_000)
+    journal_rows: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
     """Journal entries kept at the most."""
 
 
@@ -91,16 +90,26 @@ class Config:
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file, line, what is wrong and what would be right."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", hint="name one with -c FILE or STABLEHAND_CONFIG") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}", hint="the file is not valid TOML") from None
+        raise _not_toml(path, text, str(error)) from None
     return parse(path, text, raw)
+
+
+def _not_toml(path: Path, text: str, problem: str) -> ConfigError:
+    what, _, where = problem.rpartition(" (at ")
+    line = re.match(r"line (\d+)", where)
+    number = line[1] if line else str(max(1, len(text.splitlines())))
+    return ConfigError(f"{path}:{number}: {what or problem}", hint="the file is not valid TOML")
 
 
 def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
@@ -110,6 +119,9 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
         if key not in known:
             raise _error(path, text, (key,), f"unknown table {key!r}", did_you_mean(key, known))
     supervisor = _model(path, text, ("supervisor",), SupervisorConfig, raw.get("supervisor", {}))
+    if not supervisor.data_dir.strip() or "\0" in supervisor.data_dir:
+        raise _error(path, text, ("supervisor", "data_dir"), f"data_dir = {shown(supervisor.data_dir)} is no folder",
+                     'data_dir = "var"')  # fmt: skip
     tables = raw.get("accounts", {})
     if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
         raise _error(path, text, ("accounts",), "accounts are tables", "write [accounts.NAME]")
@@ -122,18 +134,16 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
         _check_name(path, text, ("accounts", name), name)
         accounts[name] = _model(path, text, ("accounts", name), AccountConfig, _with_dates(table))
         _check_account(path, text, name, accounts[name])
-    defaults = raw.get("bot_defaults", {})
+    defaults = _defaults(path, text, raw.get("bot_defaults", {}))
     entries = raw.get("bots", [])
-    if not isinstance(defaults, dict) or not isinstance(entries, list):
+    if not isinstance(entries, list):
         raise _error(path, text, ("bots",), "bots are a list of tables", "write [[bots]]")
-    for key in defaults:
-        if key in _RESERVED_DEFAULTS or key not in BotConfig.model_fields:
-            raise _error(path, text, ("bot_defaults", key), f"unknown key {key!r} in bot_defaults",
-                         did_you_mean(key, list(BotConfig.model_fields)))  # fmt: skip
     bots: list[BotConfig] = []
     seen: dict[str, int] = {}
     for index, entry in enumerate(entries):
-        bot = _model(path, text, ("bots", index), BotConfig, {**defaults, **entry}, entry)
+        if not isinstance(entry, dict):
+            raise _error(path, text, ("bots", index), f"a bot is a table, not {shown(entry)}", "write [[bots]]")
+        bot = _model(path, text, ("bots", index), BotConfig, with_defaults(entry, defaults))
         if bot.name in seen:
             earlier = line_of(text, ("bots", seen[bot.name]))
             raise _error(path, text, ("bots", index, "name"), f"a second bot is called {bot.name!r}",
@@ -141,15 +151,31 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
         seen[bot.name] = index
         try:
             bots.append(complete(bot, accounts))
-        except InvalidInput as error:
-            key = "account" if "account" in error.message else "market"
-            raise _error(path, text, ("bots", index, key), error.message, error.hint) from None
+        except Misfit as error:
+            place: tuple[Part, ...] = ("bots", index, error.key) if error.key in entry else ("bots", index)
+            if error.key in defaults and error.key not in entry:
+                place = ("bot_defaults", error.key)
+            raise _error(path, text, place, error.message, error.hint) from None
     config = Config(path, supervisor, accounts, defaults, tuple(bots), tuple(entries), text)
     try:
         check_netting(bots, accounts)
-    except InvalidInput as error:
-        raise config.error(("bots",), error.message, error.hint) from None
+    except Misfit as error:
+        raise config.error((*config.place_of(error.bot), "market"), error.message, error.hint) from None
     return config
+
+
+def _defaults(path: Path, text: str, defaults: Any) -> dict[str, Any]:
+    """[bot_defaults], checked also where no bot uses it yet."""
+    if not isinstance(defaults, dict):
+        raise _error(path, text, ("bot_defaults",), "bot_defaults is a table", "write [bot_defaults]")
+    allowed = [key for key in BotConfig.model_fields if key not in _RESERVED_DEFAULTS]
+    for key in defaults:
+        if key not in allowed:
+            raise _error(path, text, ("bot_defaults", key), f"unknown key {key!r} in bot_defaults",
+                         did_you_mean(key, allowed))  # fmt: skip
+    stand_in = {"name": "any", "market": "ANY", "strategy": "ANY"}
+    _model(path, text, ("bot_defaults",), BotConfig, {**stand_in, **defaults})
+    return defaults
 
 
 def _check_account(path: Path, text: str, name: str, account: AccountConfig) -> None:
@@ -167,19 +193,17 @@ def _check_account(path: Path, text: str, name: str, account: AccountConfig) -> 
             try:
                 datetime.fromisoformat(value)
             except ValueError:
-                raise _error(path, text, (*where, key), f"{key} = {value!r} is no date", "write 2020-01-01") from None
+                raise _error(path, text, (*where, key), f"{key} = {shown(value)} is no date",
+                             "write 2020-01-01") from None  # fmt: skip
 
 
-def _model(path: Path, text: str, where: tuple[Part, ...], model: type[Any], values: Any, written: Any = None) -> Any:
+def _model(path: Path, text: str, where: tuple[Part, ...], model: type[Any], values: Any) -> Any:
     if not isinstance(values, dict):
         raise _error(path, text, where, f"{where[0]} is a table", f"write [{where[0]}]")
     try:
         return model.model_validate(values)
     except ValidationError as error:
         loc, message, hint = first(error, list(model.model_fields))
-        # A wrong default is wrong at [bot_defaults], not at the first bot that uses it.
-        if written is not None and loc and loc[0] not in written and loc[0] in values:
-            where = ("bot_defaults",)
         raise _error(path, text, (*where, *loc), message, hint) from None
 
 
@@ -189,8 +213,8 @@ def _with_dates(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_name(path: Path, text: str, where: tuple[Part, ...], name: str) -> None:
-    if not re.match(NAME_PATTERN, name):
-        raise _error(path, text, where, f"{name!r} is no name", "letters, digits, dot, dash, underscore; at most 64")
+    if not re.fullmatch(NAME_PATTERN, name) or "\n" in name:
+        raise _error(path, text, where, f"{shown(name)} is no name", NAME_RULE)
 
 
 def _error(path: Path, text: str, where: Sequence[Part], message: str, hint: str | None) -> ConfigError:

@@ -9,18 +9,44 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, installation
+import tests.daemon
+from tests.daemon import PROFILES, Daemon, installation
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--profile portable`, or STABLEHAND_PROFILE=portable: every real supervisor runs in that profile."""
+    parser.addoption(
+        "--profile",
+        choices=sorted(PROFILES),
+        default=os.environ.get("STABLEHAND_PROFILE") or None,
+        help="profile of the supervisors that tests start: default, or portable (spawn, tcp with keys: Windows' way)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_profiles` run in each, unless one profile is asked for."""
+    chosen = metafunc.config.getoption("--profile")
+    if metafunc.definition.get_closest_marker("both_profiles") and "profile" in metafunc.fixturenames and not chosen:
+        metafunc.parametrize("profile", sorted(PROFILES), indirect=True)
 
 
 @pytest.fixture
-def stable(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+def profile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The profile that the test's supervisors run in; `tests.daemon.config_text` uses it by itself."""
+    name: str = getattr(request, "param", None) or request.config.getoption("--profile") or "default"
+    monkeypatch.setattr(tests.daemon, "chosen_profile", name)
+    return name
+
+
+@pytest.fixture
+def stable(tmp_path: Path, profile: str) -> Iterator[Callable[..., Daemon]]:
     """A maker of installations: `stable(text)` gives one that is not started yet; all are cleaned up."""
     with ExitStack() as stack:
 
-        def make(text: str, name: str = "one", profile: str = "default") -> Daemon:
+        def make(text: str, name: str = "one") -> Daemon:
             folder = tmp_path / name
             folder.mkdir()
-            return stack.enter_context(installation(folder, text, profile))
+            return stack.enter_context(installation(folder, text))
 
         yield make
 

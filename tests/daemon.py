@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,16 +23,18 @@ PROFILES = {
     "default": "",
     "portable": 'launch = "spawn"\ntransport = "tcp"\n',
 }
+#: The profile of the running test; the fixture `profile` sets it.
+chosen_profile = "default"
+_MARK = "STABLEHAND_TEST_FOLDER"  # in the environment of every process of an installation
 
 
 class Daemon:
     """One installation in a folder of its own; `start` may be called again after the supervisor ended."""
 
-    def __init__(self, folder: Path, text: str, profile: str = "default") -> None:
+    def __init__(self, folder: Path, text: str) -> None:
         self.folder = folder
         self.config = folder / "supervisor.toml"
         self.data_dir = folder / "var"
-        self.profile = profile
         self.config.write_text(text, "utf-8")
         self.process: subprocess.Popen[str] | None = None
         self._client: ControlClient | None = None
@@ -46,6 +49,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, _MARK: str(self.folder)},
         )
         if ready:
             assert self.process.stdout is not None
@@ -89,7 +93,7 @@ class Daemon:
             lambda: row if (row := self.bot(name))["state"] == state else None,
             timeout,
             what=f"{name} {state}",
-        )  # type: ignore[return-value]
+        )
 
     def wait_all(self, state: str, timeout: float = 30.0) -> list[dict[str, Any]]:
         """Wait until every bot is in a state."""
@@ -98,7 +102,7 @@ class Daemon:
             rows = self.status()
             return rows if rows and all(row["state"] == state for row in rows) else None
 
-        return eventually(reached, timeout, what=f"all {state}")  # type: ignore[return-value]
+        return eventually(reached, timeout, what=f"all {state}")
 
     def down(self, timeout: float = 40.0) -> int:
         """SIGTERM, and the exit code."""
@@ -122,7 +126,7 @@ class Daemon:
             self._client = None
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of this installation: those whose command line names its folder, and theirs."""
+        """Every living process of this installation: those that name its folder, and their children."""
         found: dict[int, psutil.Process] = {}
         marks = [str(self.folder)]
         with contextlib.suppress(OSError):
@@ -132,7 +136,8 @@ class Daemon:
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 line = " ".join(process.cmdline())
-                if any(mark in line for mark in marks) or process.pid in self._seen and "botproc" in line:
+                ours = any(mark in line for mark in marks) or (process.pid in self._seen and "botproc" in line)
+                if ours or ("python" in line and process.environ().get(_MARK) == str(self.folder)):
                     found[process.pid] = process
                     for child in process.children(recursive=True):
                         if child.status() != psutil.STATUS_ZOMBIE:
@@ -160,12 +165,14 @@ class Daemon:
             for stream in (self.process.stdout, self.process.stderr):
                 if stream is not None:
                     stream.close()
+        with contextlib.suppress(OSError):  # most have their sockets inside the folder, which pytest removes
+            shutil.rmtree((self.data_dir / "run.path").read_text().strip())
 
 
 @contextlib.contextmanager
-def installation(folder: Path, text: str, profile: str = "default") -> Iterator[Daemon]:
+def installation(folder: Path, text: str) -> Iterator[Daemon]:
     """A supervisor that is cleaned up, also when the test fails."""
-    daemon = Daemon(folder, text, profile)
+    daemon = Daemon(folder, text)
     try:
         yield daemon
     finally:
@@ -174,19 +181,19 @@ def installation(folder: Path, text: str, profile: str = "default") -> Iterator[
 
 def config_text(
     *,
-    profile: str = "default",
+    profile: str = "",
     supervisor: str = "",
     account: str = "",
     bots: str = "",
     defaults: str = "",
 ) -> str:
-    """A configuration: two fast accounts' worth of defaults, with what the test adds."""
+    """A configuration: quick defaults of the running test's profile (or of `profile`), with what the test adds."""
     return f"""
 [supervisor]
 data_dir = "var"
 heartbeat_interval_seconds = 0.2
 sample_interval_seconds = 0.5
-{PROFILES[profile]}{supervisor}
+{PROFILES[profile or chosen_profile]}{supervisor}
 [accounts.main]
 kind = "paper"
 {account or 'feed = "synthetic"' + chr(10) + "bars_per_second = 5"}

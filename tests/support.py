@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], timeout: float = 5.0, *, every: float = 0.01, what: str = "") -> T:
+def eventually(probe: Callable[[], T | None], timeout: float = 5.0, *, every: float = 0.01, what: str = "") -> T:
     """The first true value that `probe` gives; AssertionError with its last value after `timeout` seconds."""
     until = time.monotonic() + timeout
     while True:

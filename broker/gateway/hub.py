@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import zmq
 
@@ -84,9 +84,3 @@ class Hub:
     def synced(self, token: str) -> bool:
         """Whether this run's subscriptions are in force."""
         return token in self._synced
-
-
-def bind(socket: zmq.Socket[Any], address: str) -> str:
-    """Bind, and the address that clients connect to (a port that the system chose is filled in)."""
-    socket.bind(address)
-    return str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")

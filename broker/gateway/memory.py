@@ -134,9 +134,7 @@ class Memory:
     def _unremembered(self, meant: list[Meant], error: StoreError) -> tuple[list[Meant], list[Outcome]]:
         log.error("%s; closes only until it can be written", error.message)
         closes = [one for one in meant if one[1].action == "close"]
-        self._unwritten += [
-            (intent, ResultRow(intent.id, "unknown", reason=NOT_REMEMBERED)) for _, intent in closes
-        ]
+        self._unwritten += [(intent, ResultRow(intent.id, "unknown", reason=NOT_REMEMBERED)) for _, intent in closes]
         reason = f"not done, because it could not be remembered: {error.message}"
         refused = [(pending, refusal(pending.id, reason)) for pending, i in meant if i.action != "close"]
         return closes, refused

@@ -25,13 +25,12 @@ class Orders:
         ledger: Database,
         hand_over: Callable[[Pending], None],
         reply: Callable[[Identity, bytes], None],
-        settled: Callable[[], None],
     ) -> None:
         self._book = book
         self._ledger = ledger
         self._hand_over = hand_over
         self._reply = reply
-        self._settled = settled
+        self.on_end: Callable[[], None] = lambda: None  # an order is no longer under way
         self._under_way: dict[str, tuple[Identity, Order]] = {}
 
     def order(self, identity: Identity, session: Session | None, order: Order, frame: bytes) -> None:
@@ -82,7 +81,7 @@ class Orders:
         waiting = self._under_way.pop(pending.id, None)
         if waiting is not None:
             self._say(waiting[0], result)
-        self._settled()
+        self.on_end()
 
     def resolved(self, results: Iterable[OrderResult]) -> None:
         """Orders whose outcome was unknown are clear now; those who care ask by id."""
@@ -97,7 +96,7 @@ class Orders:
             waiting = self._under_way.pop(order.id, None)
             if waiting is not None:
                 self._say(waiting[0], result)
-        self._settled()
+        self.on_end()
 
     def in_flight(self, bot_id: int, epoch: int, alive: bool) -> bool:
         """Whether an order of this bot that a fence would bar is still with the terminal thread."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from broker.gateway.service import Gateway, ledger_path, paper_path
+from broker.gateway.service import Gateway
 from broker.paper.terminal import PaperTerminal
 from protocol.errors import StablehandError
 from protocol.link import BusLink
@@ -42,12 +42,13 @@ def run_gateway(spec: RunSpec) -> int:
 def _open(context: zmq.Context[Any], spec: RunSpec) -> Gateway:
     if spec.account is None:
         raise StablehandError(f"gateway {spec.name} has no account to hold")
-    ledger = open_database(ledger_path(spec), "ledger")
+    folder = Path(spec.data_dir)
+    ledger = open_database(folder / f"ledger-{spec.account_name}.db", "ledger")
     try:
         terminal = PaperTerminal(
             spec.account,
             name=spec.account_name,
-            database=paper_path(spec),
+            database=folder / f"paper-{spec.account_name}.db",
             base_dir=Path(spec.config_dir),
         )
     except BaseException:
@@ -65,8 +66,9 @@ def _stop_on_signals(gateway: Gateway) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         gateway.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is what a spawner sends on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
 
 
 def _say_why(context: zmq.Context[Any], spec: RunSpec, reason: str) -> None:

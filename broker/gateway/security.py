@@ -17,6 +17,7 @@ _ADDRESS: Final = "inproc://zeromq.zap.01"
 #: handshake waits so long for the key, for a client that was refused never connects again.
 HANDSHAKE: Final = 5.0
 _ASKING_KEPT: Final = 1_000
+_READERS_KEPT: Final = 1_000
 
 log = logging.getLogger("stablehand.gateway")
 
@@ -29,6 +30,8 @@ class Gatekeeper:
 
     def __init__(self, context: zmq.Context[Any]) -> None:
         self._bot_of: dict[str, int] = {}  # key -> bot; replaced as a whole
+        self._reader_of: dict[str, int] = {}  # the same for those who may only read
+        self.refused = 0  # connections whose key did not become known in time
         self._asking: list[tuple[float, str, list[bytes]]] = []  # since, key, envelope and number of a request
         self._wake = WakeFd()
         self._handler: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -48,13 +51,21 @@ class Gatekeeper:
         self._bot_of = kept
         self._wake.set()
 
-    def speaks_for(self, frame: zmq.Frame, bot_id: int) -> bool:
-        """Whether this frame came over a connection with the key of that bot."""
+    def admit(self, bot_id: int, key: str, *, alive: bool) -> None:
+        """This key may read in the bot's name from now on, or no longer."""
+        kept = {known: bot for known, bot in self._reader_of.items() if known != key}
+        if key and alive:
+            kept = dict([*kept.items(), (key, bot_id)][-_READERS_KEPT:])
+        self._reader_of = kept
+        self._wake.set()
+
+    def speaks_for(self, frame: zmq.Frame, bot_id: int, *, reading: bool = False) -> bool:
+        """Whether this frame came over a connection with the key of that bot (`reading`: or of a reader)."""
         try:
-            key = frame["User-Id"]
+            key = str(frame["User-Id"])
         except zmq.ZMQError:
             return False
-        return self._bot_of.get(str(key)) == bot_id
+        return self._bot_of.get(key) == bot_id or (reading and self._reader_of.get(key) == bot_id)
 
     def close(self) -> None:
         """End the handler's thread."""
@@ -82,7 +93,7 @@ class Gatekeeper:
         if len(request) < 7 or request[5] != b"CURVE":
             return
         key = z85.encode(request[6]).decode()
-        if key not in self._bot_of:
+        if not self._knows(key):
             log.info("a connection waits for its key to become known")
         self._asking.append((time.monotonic(), key, [*frames[:body], b"1.0", request[1]]))
         del self._asking[:-_ASKING_KEPT]
@@ -92,8 +103,14 @@ class Gatekeeper:
         left = []
         now = time.monotonic()
         for since, key, head in self._asking:
-            if key in self._bot_of:
+            if self._knows(key):
                 self._handler.send_multipart([*head, b"200", b"OK", key.encode(), b""])
             elif now - since < HANDSHAKE:
                 left.append((since, key, head))
+            else:
+                self.refused += 1
+                log.warning("a connection's key did not become known (%d so far)", self.refused)
         self._asking = left
+
+    def _knows(self, key: str) -> bool:
+        return key in self._bot_of or key in self._reader_of

@@ -130,6 +130,12 @@ class Sessions:
                 return session.name
         return None
 
+    def overtaken(self, message: Attach) -> bool:
+        """Whether the answer to this Attach has changed while the terminal was read."""
+        if message.read_only:
+            return False
+        return bool(self._never(message)) or self._book.may_attach(message.bot_id, message.epoch) != ""
+
     def refuse(self, identity: Identity, reason: str, *, retry: bool = False) -> None:
         """Answer an Attach with no, or not now."""
         self.say(identity, AttachRefused(reason=reason, retry=retry))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from broker.api import RES_E_INVALID_PARAMS, TradeDeal, TradeOrder, TradePosition, When
@@ -73,25 +73,24 @@ class History(Core):
     @answers
     def history_deals_total(self, date_from: When, date_to: When) -> int:
         """How many deals from `date_from` to `date_to`, both included."""
-        return len(_between(self.account.deals, [deal.time_msc for deal in self.account.deals], date_from, date_to))
+        return len(_between(self.account.deals, _deal_time, date_from, date_to))
 
     @answers
     def history_deals_get(
         self, *args: Any, group: str | None = None, ticket: int | None = None, position: int | None = None,
         date_from: When | None = None, date_to: When | None = None,
     ) -> tuple[TradeDeal, ...]:  # fmt: skip
-        """Deals, oldest first: `(from, to[, group=])`, or `ticket=` of their order, or `position=` their identifier."""
-        deals = self.account.deals
-        return _history(
-            deals, [deal.time_msc for deal in deals], [deal.order for deal in deals],
-            _range(args, date_from, date_to), group, ticket, position,
-        )  # fmt: skip
+        """Deals, oldest first: `(from, to[, group=])`, `ticket=` of their order, or `position=` their identifier."""
+        number, identifier = _number("ticket", ticket), _number("position", position)
+        if number is not None:
+            return tuple(deal for deal in self.account.deals if deal.order == number)
+        span = _range(args, date_from, date_to)
+        return _history(self.account.deals, _deal_time, identifier, span, group)
 
     @answers
     def history_orders_total(self, date_from: When, date_to: When) -> int:
         """How many orders that are done, from `date_from` to `date_to`, both included."""
-        orders = self.account.orders
-        return len(_between(orders, [order.time_done_msc for order in orders], date_from, date_to))
+        return len(_between(self.account.orders, _order_time, date_from, date_to))
 
     @answers
     def history_orders_get(
@@ -99,11 +98,11 @@ class History(Core):
         date_from: When | None = None, date_to: When | None = None,
     ) -> tuple[TradeOrder, ...]:  # fmt: skip
         """Orders that are done, oldest first: `(from, to[, group=])`, or `ticket=`, or `position=`."""
-        orders = self.account.orders
-        return _history(
-            orders, [order.time_done_msc for order in orders], [order.ticket for order in orders],
-            _range(args, date_from, date_to), group, ticket, position,
-        )  # fmt: skip
+        number, identifier = _number("ticket", ticket), _number("position", position)
+        if number is not None:
+            return tuple(order for order in self.account.orders if order.ticket == number)
+        span = _range(args, date_from, date_to)
+        return _history(self.account.orders, _order_time, identifier, span, group)
 
     def _shown(self, position: Position) -> TradePosition:
         series = self.series[position.symbol]
@@ -139,25 +138,32 @@ def _range(args: tuple[Any, ...], date_from: When | None, date_to: When | None) 
     return values[0], values[1]
 
 
+def _deal_time(deal: TradeDeal) -> int:
+    return deal.time_msc
+
+
+def _order_time(order: TradeOrder) -> int:
+    return order.time_done_msc
+
+
 def _between(
-    records: Sequence[Record], times_msc: Sequence[int], date_from: object, date_to: object
+    records: Sequence[Record], time_of: Callable[[Record], int], date_from: object, date_to: object
 ) -> Sequence[Record]:
-    start = bisect_left(times_msc, seconds(date_from, "date_from") * 1000)
+    """Records are booked in the order of their times, so two cuts find them."""
+    start = bisect_left(records, seconds(date_from, "date_from") * 1000, key=time_of)
     # The end is a whole second, as in MetaTrader: everything within it is in.
-    stop = bisect_right(times_msc, seconds(date_to, "date_to") * 1000 + 999)
+    stop = bisect_right(records, seconds(date_to, "date_to") * 1000 + 999, key=time_of)
     return records[start:stop]
 
 
 def _history(
-    records: Sequence[Record], times_msc: Sequence[int], tickets: Sequence[int], span: tuple[When, When] | None,
-    group: str | None, ticket: int | None, position: int | None,
+    records: Sequence[Record], time_of: Callable[[Record], int], identifier: int | None,
+    span: tuple[When, When] | None, group: str | None,
 ) -> tuple[Record, ...]:  # fmt: skip
-    mask, number, identifier = _text("group", group), _number("ticket", ticket), _number("position", position)
-    if number is not None:
-        return tuple(each for each, own in zip(records, tickets, strict=True) if own == number)
+    mask = _text("group", group)
     if identifier is not None:
         return tuple(each for each in records if each.position_id == identifier)
     if span is None:
         raise Failed(RES_E_INVALID_PARAMS)
-    inside = _between(records, times_msc, *span)
+    inside = _between(records, time_of, *span)
     return tuple(each for each in inside if mask is None or in_group(each.symbol, mask))

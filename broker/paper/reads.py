@@ -100,6 +100,11 @@ class Reads(Core):
             raise Failed(RES_E_INVALID_PARAMS, 'Invalid "group" argument')
         return tuple(self._symbol_info(self.series[name]) for name in self.series if in_group(name, group))
 
+    def is_open(self, symbol: str) -> bool:
+        """Whether the symbol's market is open now. MetaTrader's API has no such function."""
+        series = self.series.get(symbol)
+        return series is not None and series.forming
+
     @answers
     def symbol_info(self, symbol: str) -> SymbolInfo:
         """A symbol's terms and prices."""

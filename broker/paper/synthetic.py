@@ -141,14 +141,14 @@ def _walk(
     draws: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], seconds: int, state: State
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], State]:
     """The walk's values and volatilities, one a bar. Recursive, so a plain loop over plain floats."""
-    pull = min(0.05, seconds / _YEAR)  # a year to come back
+    pull = min(0.05, 2 * seconds / _YEAR)  # half a year to come back
     log_price, drift, volatility, _ = state
     moves, sigmas = [], []
     for step, shock, trend, size in zip(
         draws[0].tolist(), draws[1].tolist(), draws[4].tolist(), sizes.tolist(), strict=True
     ):
         volatility = 0.97 * volatility + 0.10 * shock
-        drift = 0.97 * drift + 0.045 * trend
+        drift = 0.97 * drift + 0.03 * trend
         sigma = size * math.exp(volatility)
         log_price += sigma * (step + drift) - pull * log_price
         moves.append(log_price)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from broker import api
+from broker import api, structs
 from broker.api import OrderCheckResult, OrderSendResult, TradeRequest
 from broker.paper.account import Booked, Trade
 from broker.paper.core import Core, Failed, answers
@@ -72,7 +72,7 @@ def parse_request(request: object) -> TradeRequest:
     Raises Failed (RES_E_INVALID_PARAMS, `Invalid "volume" argument`) for a value of the wrong type, a magic
     outside 64 bits unsigned, and a comment of more than 31 characters.
     """
-    if isinstance(request, TradeRequest):
+    if isinstance(request, structs.TradeRequest):
         request = request._asdict()
     if not isinstance(request, Mapping):
         raise Failed(api.RES_E_INVALID_PARAMS, "Invalid arguments")

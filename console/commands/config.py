@@ -42,8 +42,9 @@ def _reload(
             write_json(difference)
             return 0
         lines = difference_lines(difference, colour=colour())
-        write(lines or "the file and the stable agree")
-        if not lines or dry_run:
+        nothing = not any(difference.get(part) for part in ("added", "removed", "changed", "supervisor"))
+        write(["the file and the stable agree", *lines] if nothing else lines)
+        if nothing or dry_run:
             return 0
         if not apply:
             if not is_person():
@@ -56,7 +57,7 @@ def _reload(
 
 
 def difference_lines(difference: dict[str, Any], *, colour: bool) -> list[str]:
-    """What a reload would change, or changed, line by line; none: nothing."""
+    """What a reload would change, line by line; and what `update` set, which stays."""
     lines = [paint(f"+ {name}", "green", colour) + "  new bot" for name in difference["added"]]
     lines += [paint(f"- {name}", "red", colour) + "  no longer in the file" for name in difference["removed"]]
     overrides = difference.get("overrides") or {}
@@ -69,10 +70,9 @@ def difference_lines(difference: dict[str, Any], *, colour: bool) -> list[str]:
             lines.append(f"    {key}  {was} → {becomes}{paint(held, 'dim', colour)}")
     for key, (old, new) in (difference.get("supervisor") or {}).items():
         lines.append(f"{paint('!', 'yellow', colour)} {key}  {plain(old)} → {plain(new)}  after the next start")
-    if lines:
-        for name, over in overrides.items():
-            text = ", ".join(f"{key} = {plain(value)}" for key, value in over.items())
-            lines.append(paint(f"  {name}: set by update, and stays: {text}", "dim", colour))
+    for name, over in overrides.items():
+        text = ", ".join(f"{key} = {plain(value)}" for key, value in over.items())
+        lines.append(paint(f"  {name}: set by update, and stays: {text}", "dim", colour))
     return lines
 
 

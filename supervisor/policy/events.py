@@ -173,7 +173,9 @@ class Hung(RunEvent):
 
 @dataclass(frozen=True, slots=True)
 class AdoptStarted(RunEvent):
-    """A run of an earlier supervisor is alive; its Hello is expected."""
+    """A run of an earlier supervisor is alive; its Hello is expected within `patience` seconds."""
+
+    patience: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

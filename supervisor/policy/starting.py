@@ -37,7 +37,6 @@ from supervisor.policy.steps import (
     wait,
 )
 
-ADOPT_TIMEOUT: Final = 10.0
 _DEPENDENCY: Final = "dependency"
 
 
@@ -220,7 +219,7 @@ def adopt(bot: Bot, event: AdoptStarted, now: float, rng: Random) -> Step:
     if bot.wanted is Wanted.STOPPED:
         bot = replace(bot, state=State.ADOPTING)
         return begin_stop(bot, now, "stopping what was left running", purpose="stop", cause=Cause.OPERATOR)
-    return replace(bot, state=State.ADOPTING, reason="waiting for its Hello", deadline=now + ADOPT_TIMEOUT), []
+    return replace(bot, state=State.ADOPTING, reason="waiting for its Hello", deadline=now + event.patience), []
 
 
 @leads(State.STOPPING)

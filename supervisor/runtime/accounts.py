@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from protocol.messages import (
+    Admit,
     Fence,
     Fenced,
     Figures,
@@ -25,6 +26,7 @@ from supervisor.runtime.registry import Record, Registry
 _QUERY_TIMEOUT: Final = 15.0
 _COMING_UP: Final = 5.0
 _ON_ITS_WAY: Final = frozenset({State.STARTING, State.BACKOFF, State.ADOPTING})
+_Entry = tuple[int, str, str, str, int, bool]
 FenceAnswer = Callable[[Record, Fenced], None]
 
 
@@ -45,7 +47,7 @@ class Accounts:
         self._ids = itertools.count(1)
         self._queries: dict[str, asyncio.Future[QueryResult]] = {}
         self._wanted: dict[int, Fence] = {}  # bot -> the last fence asked for, until it is acknowledged
-        self._rosters: dict[str, Roster] = {}
+        self._rosters: dict[str, list[_Entry]] = {}
         self.figures: dict[str, Figures] = {}
 
     def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
@@ -64,6 +66,10 @@ class Accounts:
         )
         self._wanted[record.bot_id] = message
         self._to_gateway(record.account, message)
+
+    def admit(self, record: Record, key: str, *, alive: bool) -> None:
+        """Tell the gateway the key of somebody who only reads in the bot's name (an analysis), and when it is over."""
+        self._to_gateway(record.account, Admit(bot_id=record.bot_id, key=key, alive=alive))
 
     def gateway_said_hello(self, account: str) -> None:
         """A gateway is (again) there: tell it who may trade, and who is expected."""
@@ -137,24 +143,18 @@ class Accounts:
 
     def refresh_rosters(self) -> None:
         """Send each account's roster where it changed: whom to attribute deals to, whom lockstep waits for."""
-        entries: dict[str, list[RosterEntry]] = {account: [] for account in self._registry.gateways}
+        # Called after each turn of the loop that changed a state: plain tuples are compared, and a message is
+        # made only where something did change.
+        entries: dict[str, list[_Entry]] = {account: [] for account in self._registry.gateways}
         for record in self._registry.by_name.values():
-            assert record.config is not None
+            config = record.config
+            assert config is not None
             expected = record.wanted == "running" and self._state_of(record) not in _NOT_EXPECTED
-            entries.setdefault(record.account, []).append(
-                RosterEntry(
-                    bot_id=record.bot_id,
-                    name=record.name,
-                    symbol=record.config.market,
-                    timeframe=record.config.timeframe,
-                    magic=record.magic,
-                    running=expected,
-                )
-            )
+            entry = (record.bot_id, record.name, config.market, config.timeframe, record.magic, expected)
+            entries.setdefault(record.account, []).append(entry)
         for account, bots in entries.items():
-            roster = Roster(bots=bots)
-            if self._rosters.get(account) != roster and self._to_gateway(account, roster):
-                self._rosters[account] = roster
+            if self._rosters.get(account) != bots and self._to_gateway(account, _roster(bots)):
+                self._rosters[account] = bots
 
     def _to_gateway(self, account: str, message: Message) -> bool:
         gateway = self._registry.gateways.get(account)
@@ -162,3 +162,12 @@ class Accounts:
 
 
 _NOT_EXPECTED: Final = frozenset({State.FAILED, State.STOPPED, State.PAUSED})
+
+
+def _roster(entries: list[_Entry]) -> Roster:
+    return Roster(
+        bots=[
+            RosterEntry(bot_id=bot_id, name=name, symbol=symbol, timeframe=timeframe, magic=magic, running=running)
+            for bot_id, name, symbol, timeframe, magic, running in entries
+        ]
+    )

@@ -26,8 +26,9 @@ def adopt(
     launchers: Launchers,
     old_runs: OldRuns,
     post: Callable[[events.Event], None],
+    patience: float,
 ) -> int:
-    """Account for every open run. The number that is alive and awaited."""
+    """Account for every open run; each has `patience` seconds to say Hello. The number that is alive and awaited."""
     by_token = {str(one["token"]): one for one in listed}
     newest: dict[int, RunRow] = {}
     for row in open_runs:
@@ -40,7 +41,7 @@ def adopt(
         if record is None:
             continue
         known.add(row.token)
-        alive += _one(row, by_token.get(row.token), record, registry, launchers, old_runs, post)
+        alive += _one(row, by_token.get(row.token), record, registry, old_runs, post, patience)
     for token, one in by_token.items():
         if token not in known:
             # Nobody remembers it (its bot was removed, its end was committed, its intent never was).
@@ -54,14 +55,14 @@ def _one(
     listed: dict[str, Any] | None,
     record: Record,
     registry: Registry,
-    launchers: Launchers,
     old_runs: OldRuns,
     post: Callable[[events.Event], None],
+    patience: float,
 ) -> bool:
     run = _restore(row, listed)
     record.run = run
     registry.by_token[run.token] = record
-    post(events.AdoptStarted(record.bot_id, epoch=run.epoch))
+    post(events.AdoptStarted(record.bot_id, epoch=run.epoch, patience=patience))
     if listed is not None:
         return not listed.get("exited")  # a launcher tells the exits that it knows by itself
     if run.identity is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
@@ -13,6 +15,14 @@ from protocol.endpoints import Endpoints, Transport, bind_address
 from protocol.errors import CONFLICT, StablehandError, Unreachable
 from protocol.keys import KeyPair, secure_server
 from supervisor.runtime.sockets import server_socket
+from supervisor.runtime.zap import BUS, CONTROL
+
+#: Below the ports that systems hand out to clients (Linux from 32768, others from 49152). Whoever connects again
+#: and again to a port out of that range, while nobody listens there, is one day given it as its own, talks to
+#: itself, and keeps the server from it.
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 50
+_LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +71,12 @@ def _bind(
     keys: KeyPair | None,
 ) -> zmq.Socket[Any]:
     made = server_socket(context, kind)
-    secure_server(made, keys)
-    # Runs that outlived the last supervisor look for this one where that was.
-    wanted = [before] if before and transport == "tcp" else []
+    secure_server(made, keys, BUS if name == "bus" else CONTROL)
+    wanted: list[str] = []
+    if transport == "tcp":
+        # Runs that outlived the last supervisor look for this one where that was.
+        wanted += [before] if before else []
+        wanted += [f"tcp://{_LOOPBACK}:{port}" for port in random.sample(_PORTS, _TRIES)]
     for address in [*wanted, bind_address(transport, run_dir, name)]:
         try:
             made.bind(address)
@@ -85,13 +98,20 @@ def _account(transport: Transport, run_dir: Path, name: str, before: Endpoints |
     if transport == "ipc":
         return {what: bind_address("ipc", run_dir, f"{what}-{name}") for what in ("orders", "market")}
     known = before.accounts.get(name, {}) if before else {}
-    return {what: known.get(what) or f"tcp://127.0.0.1:{_free_port()}" for what in ("orders", "market")}
+    ports = _free_ports()
+    return {what: known.get(what) or f"tcp://{_LOOPBACK}:{next(ports)}" for what in ("orders", "market")}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports() -> Iterator[int]:
+    """Different ports that nobody has now."""
+    for port in random.sample(_PORTS, _TRIES):
+        with socket.socket() as probe:
+            try:
+                probe.bind((_LOOPBACK, port))
+            except OSError:
+                continue  # taken, or kept by the system for itself
+        yield port
+    raise StablehandError("no free port was found for an account's gateway", code=CONFLICT)
 
 
 def _last(data_dir: Path, transport: Transport) -> Endpoints | None:

@@ -35,10 +35,23 @@ def effective(
     accounts: Mapping[str, AccountConfig],
 ) -> BotConfig:
     """The bot as it runs. Raises InvalidInput with one line."""
+    return bot_config({**overridden(base, override), "name": name}, defaults, accounts)
+
+
+def overridden(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """What was declared, below what `update` said; another strategy does not have this one's parameters."""
     entry = laid_over(base, override)
-    if "strategy" in override and override["strategy"] != base.get("strategy") and "params" not in override:
-        entry["params"] = {}  # another strategy does not have this one's parameters
-    return bot_config({**entry, "name": name}, defaults, accounts)
+    if "strategy" in override and override["strategy"] != base.get("strategy"):
+        entry["params"] = dict(override.get("params", {}))
+    return entry
+
+
+def updated(below: Mapping[str, Any], settings: Mapping[str, Any], strategy: str) -> dict[str, Any]:
+    """What was said so far, below new settings; where they bring another strategy, without the old parameters."""
+    merged = laid_over(below, settings)
+    if settings.get("strategy", strategy) != strategy:
+        merged["params"] = dict(settings.get("params", {}))
+    return merged
 
 
 def difference(before: BotConfig, after: BotConfig) -> dict[str, list[Any]]:

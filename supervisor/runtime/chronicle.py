@@ -18,6 +18,7 @@ from store.journal import NewRow
 from store.writer import Writer
 from supervisor.runtime import clock
 
+_PATIENCE: Final = 0.005  # seconds that entries wait for others, or for a write that cannot wait
 _KEPT: Final = 10_000
 _RETRY_SECONDS: Final = 1.0
 
@@ -105,7 +106,7 @@ class Chronicle:
         def done(result: list[int] | Exception) -> None:
             self._loop.call_soon_threadsafe(self._written, result)
 
-        self._writer.submit(lambda conn: journal.append(conn, rows), done)
+        self._writer.submit(lambda conn: journal.append(conn, rows), done, patience=_PATIENCE)
 
     def _written(self, result: Sequence[int] | Exception) -> None:
         batch, self._in_flight = self._in_flight, []

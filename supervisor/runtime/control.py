@@ -25,6 +25,7 @@ _REMEMBERED: Final = 5_000
 _REMEMBERED_BYTES: Final = 64 * 1024  # larger answers are of reads, which may be done again
 _IN_PROGRESS: Final = 1_000
 _MAX_REQUEST: Final = 1024 * 1024
+_LONGEST_WORD: Final = 128
 
 Handler = Callable[[dict[str, Any], str], Awaitable[Any]]
 
@@ -68,6 +69,8 @@ class Control:
             arguments = request.get("args") or {}
             if not (isinstance(number, str | int) and isinstance(command, str) and isinstance(arguments, dict)):
                 raise BadFrame("id is text or a number, cmd is text, args is a map")
+            if len(str(number)) > _LONGEST_WORD or len(command) > _LONGEST_WORD:
+                raise BadFrame(f"id and cmd have at most {_LONGEST_WORD} characters")
         except (BadFrame, KeyError, TypeError, AttributeError) as error:
             text = error.message if isinstance(error, BadFrame) else "a request is a map {v, id, cmd, args}"
             self._bad(error)

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import zmq
 
 from protocol.botconfig import BotConfig
-from protocol.endpoints import Transport, bind_address
+from protocol.endpoints import Transport
 from protocol.errors import StablehandError
-from protocol.keys import KeyPair
+from protocol.keys import KeyPair, load_or_create
 from protocol.spec import RunSpec
 from supervisor.config import Config
 from supervisor.errors import LauncherLost
@@ -27,7 +27,10 @@ from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
 _START_TIMEOUT: Final = 60.0
 _FIND_TIMEOUT: Final = 10.0
 _POLL: Final = 0.02
-_STALE_CHECK: Final = 1.0  # seconds that an answer to "has a strategy changed?" holds
+_FORK_SOCKET: Final = ".sock"
+_SPAWN_SOCKET: Final = ".spawn"
+_ADDRESS_FILE: Final = ".addr"
+_STALE_CHECK: Final = 0.1  # seconds that an answer to "has a strategy changed?" holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,14 @@ class Place:
     context: zmq.Context[Any]
 
 
+class Problem(NamedTuple):
+    """What is wrong with a strategy or a parameter. `param`: `strategy`, a parameter's name, or empty for several."""
+
+    param: str
+    message: str
+    broken: bool  # the strategy is known and its code fails
+
+
 class Launchers:
     """All launchers that live; new runs go to the newest."""
 
@@ -57,7 +68,8 @@ class Launchers:
         self._place = place
         self._exit = on_exit
         self._lost_launcher = on_lost
-        self._modules = modules
+        self._modules = set(modules)
+        self._preloaded: dict[str, frozenset[str]] = {}  # launcher -> the user's modules that it began with
         self._links: dict[str, LauncherLink] = {}
         self._newest: LauncherLink | None = None
         self._lock = asyncio.Lock()
@@ -71,26 +83,36 @@ class Launchers:
         for address in sorted(_addresses(self._place.run_dir), key=_generation):
             name = address.stem
             try:
-                link = self._connect(name, address)
-                reply = await link.ask("list", timeout=_FIND_TIMEOUT)
-                runs += [{**run, "launcher": link.name} for run in reply["runs"]]
+                known = self._links.get(name)  # of one that this supervisor has started itself
+                link = known if known is not None and known.alive else self._connect(name, address)
+                runs += [{**run, "launcher": link.name} for run in await link.runs(_FIND_TIMEOUT)]
                 self._newest = link
-            except (OSError, LauncherLost):
+            except (OSError, ValueError, LauncherLost):
                 address.unlink(missing_ok=True)  # nobody listens there any more
-                self._links.pop(name, None)
+                gone = self._links.pop(name, None)
+                if gone is not None:
+                    gone.hang_up()
         return runs
+
+    def know(self, strategy: str) -> None:
+        """A bot uses this strategy: from the next start on its module is preloaded, and watched for changes."""
+        module, colon, _ = strategy.partition(":")
+        if colon and module not in self._modules:
+            self._modules.add(module)
+            self._fresh_until = 0.0
 
     async def ensure(self) -> LauncherLink:
         """The newest launcher, started when there is none or when a strategy's file changed since."""
         async with self._lock:
             link = self._newest
-            if link is not None and link.alive:
+            if link is not None and link.alive and self._preloaded.get(link.name) == frozenset(self._modules):
                 if clock.now() < self._fresh_until:
                     return link
                 answer = await link.ask("stale")
                 if not answer.get("stale"):
                     self._fresh_until = clock.now() + _STALE_CHECK
                     return link
+            if link is not None:
                 link.tell("retire")  # it leaves when its last child has ended
             self._newest = await self._start()
             self._fresh_until = clock.now() + _STALE_CHECK
@@ -126,12 +148,14 @@ class Launchers:
         """Descriptions of strategies (all that are installed, and these)."""
         return await (await self.ensure()).ask("catalogue", names=names)
 
-    async def check(self, bot: BotConfig) -> list[tuple[str, str]]:
-        """What is wrong with a bot's strategy and parameters: (parameter or '', message)."""
+    async def check(self, bot: BotConfig) -> list[Problem]:
+        """What is wrong with a bot's strategy and parameters."""
         reply = await (await self.ensure()).ask("validate", strategy=bot.strategy, params=bot.params)
         if reply.get("ok"):
             return []
-        return [(str(one["param"]), str(one["message"])) for one in reply.get("errors", [])]
+        return [
+            Problem(str(one["param"]), str(one["message"]), bool(one.get("broken"))) for one in reply.get("errors", [])
+        ]
 
     def alive(self, launcher: str) -> bool:
         """Whether that launcher answers."""
@@ -148,7 +172,7 @@ class Launchers:
         for link in self._links.values():
             link.tell("retire")
         until = clock.now() + timeout
-        while clock.now() < until and any(link.alive for link in self._links.values()):
+        while clock.now() < until and (any(link.alive for link in self._links.values()) or self._leaving()):
             await asyncio.sleep(_POLL)
         self.hang_up()
 
@@ -156,20 +180,24 @@ class Launchers:
         """Leave them alone: the next supervisor finds them."""
         self.closing = True
         for link in self._links.values():
-            if link.alive:
-                link.alive = False
-                link.close()
+            link.hang_up()
+
+    def _leaving(self) -> bool:
+        """Whether a launcher of ours has hung up, and its process still tidies up after itself."""
+        return any(process.poll() is None and not self.alive(name) for name, process in self._processes.items())
 
     def _connect(self, name: str, address: Path) -> LauncherLink:
         place = self._place
         link: LauncherLink
-        if address.suffix == ".sock":
+        if address.suffix == _FORK_SOCKET:
             link = ForkLink(name, address, self._exited, self._lost)
+        elif address.suffix == _SPAWN_SOCKET:
+            link = SpawnLink(name, place.context, f"ipc://{address}", None, "", self._exited, self._lost)
         else:
-            where, pair = address.read_text("ascii").strip(), place.client_keys
-            pair = pair if where.startswith("tcp:") else None
-            key = pair.public if pair else ""
-            link = SpawnLink(name, place.context, where, pair, key, self._exited, self._lost)
+            where, ours, its = address.read_text("ascii").strip(), place.client_keys, place.server_keys
+            if ours is None or its is None:  # it was made while the transport was another one
+                ours, its = (load_or_create(place.data_dir, one) for one in ("operator", "supervisor"))
+            link = SpawnLink(name, place.context, where, ours, its.public, self._exited, self._lost)
         self._links[name] = link
         return link
 
@@ -178,7 +206,7 @@ class Launchers:
         generation = max((_generation(Path(name)) for name in self._links), default=0) + 1
         generation = max([generation, *(_generation(one) + 1 for one in _addresses(place.run_dir))])
         name = f"launcher-{generation}"
-        address = place.run_dir / f"{name}{'.sock' if place.method == 'fork' else '.addr'}"
+        address = place.run_dir / f"{name}{_suffix(place)}"
         log_path = place.data_dir / "logs" / "launcher.log"
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [
@@ -186,9 +214,7 @@ class Launchers:
             "-m",
             "botproc.launcher" if place.method == "fork" else "botproc.spawner",
             "--socket",
-            str(address)
-            if place.method == "fork"
-            else bind_address(place.transport, place.run_dir, f"spawner-{generation}"),
+            str(address),
             "--generation",
             name,
             "--orphan-after",
@@ -196,21 +222,26 @@ class Launchers:
         ]
         for folder in place.config.supervisor.strategy_path:
             command += ["--path", str((place.config.folder / folder).resolve())]
-        for module in self._modules:
+        self._preloaded[name] = frozenset(self._modules)
+        for module in sorted(self._modules):
             command += ["--module", module]
-        if place.method == "spawn":
-            command += ["--address-file", str(address)]
-            if place.transport == "tcp":
-                command += ["--key", str(place.data_dir / "keys" / "operator.key")]
-        process = await asyncio.to_thread(_popen, command, log_path)
+        if address.suffix == _ADDRESS_FILE:
+            command += ["--tcp", "--keys", str(place.data_dir / "keys")]
+        process = _popen(command, log_path)
         self._processes[name] = process
+        try:
+            return await self._joined(name, address, process, log_path)
+        except BaseException:
+            process.kill()  # nobody would know it, and it would wait for a supervisor
+            raise
+
+    async def _joined(self, name: str, address: Path, process: subprocess.Popen[bytes], log_path: Path) -> LauncherLink:
         until = clock.now() + _START_TIMEOUT
-        while not address.exists():
+        while not _listens(address):
             if process.poll() is not None:
                 raise LauncherLost(f"the launcher ended at once (exit code {process.returncode})",
                                    hint=f"{log_path} says why")  # fmt: skip
             if clock.now() >= until:
-                process.kill()
                 raise LauncherLost(f"the launcher was not ready within {_START_TIMEOUT:g} s", hint=f"see {log_path}")
             await asyncio.sleep(_POLL)
         link = self._connect(name, address)
@@ -267,9 +298,20 @@ def _popen(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
         )
 
 
+def _suffix(place: Place) -> str:
+    if place.method == "fork":
+        return _FORK_SOCKET
+    return _SPAWN_SOCKET if place.transport == "ipc" else _ADDRESS_FILE
+
+
 def _addresses(run_dir: Path) -> list[Path]:
-    """Where launchers listen: sockets of forking ones, files with the address of spawning ones."""
-    return [*run_dir.glob("launcher-*.sock"), *run_dir.glob("launcher-*.addr")]
+    """Where launchers listen: sockets, or files with the address of spawning ones on tcp."""
+    suffixes = (_FORK_SOCKET, _SPAWN_SOCKET, _ADDRESS_FILE)
+    return [path for suffix in suffixes for path in run_dir.glob(f"launcher-*{suffix}")]
+
+
+def _listens(address: Path) -> bool:
+    return address.exists()
 
 
 def _generation(address: Path) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from protocol import codec
 from protocol.errors import BadFrame
@@ -41,7 +42,6 @@ class LauncherLink(ABC):
         self._on_lost = on_lost
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._parts: dict[int, list[dict[str, Any]]] = {}
 
     def request(self, op: str, **args: Any) -> asyncio.Future[dict[str, Any]]:
         """Ask; the future holds the reply, or LauncherLost."""
@@ -62,6 +62,17 @@ class LauncherLink(ABC):
         except TimeoutError:
             raise LauncherLost(f"launcher {self.name} did not answer {op!r} within {timeout:g} s") from None
 
+    async def runs(self, timeout: float = _ANSWER_TIMEOUT) -> list[dict[str, Any]]:
+        """All runs that it knows; a long list comes in parts. Raises LauncherLost."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            reply = await self.ask("list", timeout, after=after)
+            found += reply["runs"]
+            after = str(reply.get("next") or "")
+            if not after:
+                return found
+
     def tell(self, op: str, **args: Any) -> None:
         """Say something that has no reply."""
         if self.alive:
@@ -76,15 +87,15 @@ class LauncherLink(ABC):
         if message.get("op") == "exit":
             self._on_exit(self, message)
             return
-        number = message.get("id", -1)
-        if message.get("more"):  # a long list comes in parts
-            self._parts.setdefault(number, []).extend(message["runs"])
-            return
-        if number in self._parts:
-            message["runs"] = [*self._parts.pop(number), *message["runs"]]
-        future = self._waiting.pop(number, None)
+        future = self._waiting.pop(message.get("id", -1), None)
         if future is not None and not future.done():
             future.set_result(message)
+
+    def hang_up(self) -> None:
+        """Leave it alone, without a word to anybody."""
+        if self.alive:
+            self.alive = False
+            self.close()
 
     def lost(self) -> None:
         """The launcher closed the connection: its children live on, and are watched by others."""
@@ -180,10 +191,19 @@ class SpawnLink(LauncherLink):
         dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 200)
         secure_client(dealer, keys, server_key)
-        monitor: zmq.Socket[bytes] = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._monitor = Pump(monitor, lambda frames: self.lost(), _ignored)
+        self._refused = 0
+        # Twins listen before they are looked for: one that refuses is gone, and is not waited for.
+        watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        monitor: zmq.Socket[bytes] = dealer.get_monitor_socket(watched)
+        self._monitor = Pump(monitor, self._heard, _ignored)
         self._pump = Pump(dealer, lambda frames: self.taken(frames[-1]), _ignored)
         dealer.connect(address)
+
+    def _heard(self, frames: list[bytes]) -> None:
+        """The connection ended, or was refused (twice: between its bind and its listen a twin refuses too)."""
+        self._refused += parse_monitor_message(frames)["event"] == zmq.EVENT_CONNECT_RETRIED
+        if self._refused != 1:
+            self.lost()
 
     def _send(self, frame: bytes) -> None:
         self._pump.send([frame])

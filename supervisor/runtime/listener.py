@@ -55,6 +55,7 @@ class Listener:
             case messages.Ready():
                 if record.kind == "gateway":
                     self._bound(record, message)
+                stable.registry.coming_up.discard(bot_id)
                 stable.post(events.ReadySeen(bot_id, epoch=epoch))
             case messages.Waiting():
                 stable.post(events.WaitingFor(bot_id, epoch=epoch, reason=message.reason, detail=message.detail))

@@ -81,7 +81,7 @@ class OldRuns:
                 if clock.now() - started > _PATIENCE and held.pid:
                     # The file is ours and private: who holds it and wrote its pid there is a run of this bot.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(held.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+                        os.kill(held.pid, 9)  # by number: Windows has no name for it
             except OSError:
                 break
             await asyncio.sleep(_POLL)

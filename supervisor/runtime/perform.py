@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -20,6 +21,7 @@ from protocol.process import ProcessIdentity, kernel_boot_id
 from protocol.spec import RunSpec
 from store import bots as bot_table
 from store import runs as run_table
+from store.errors import StoreConflict
 from store.runs import Intent
 from store.writer import Writer
 from supervisor.policy import events, instructions
@@ -37,10 +39,13 @@ from supervisor.runtime.zap import BUS, KeyDoor
 
 _EPOCH_BLOCK: Final = 16
 _RETRY_SECONDS: Final = 1.0
+_PATIENCE: Final = 0.01  # seconds that a write which nobody waits for waits for company
+_FIRST_WORK: Final = 0.01  # seconds that a bot's first cycle waits for each other bot that is starting too
+_FIRST_WORK_MOST: Final = 5.0
 _SIGNALS: Final = {
     "TERM": signal.SIGTERM,
     "ABRT": signal.SIGABRT,
-    "KILL": getattr(signal, "SIGKILL", signal.SIGTERM),
+    "KILL": 9,  # Windows has no SIGKILL; there the number stands for TerminateProcess
 }
 
 Post = Callable[[events.Event], None]
@@ -60,6 +65,7 @@ class Performer:
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
+    intents: list[tuple[Intent, int, Callable[[Exception | None], None]]] = field(default_factory=list)
 
     def perform(self, instruction: Instruction) -> None:
         """Carry out one instruction."""
@@ -115,11 +121,6 @@ class Performer:
         # A block at a time: a crashed bot can start again while the disk refuses.
         new_ceiling = epoch + _EPOCH_BLOCK - 1 if epoch > ceiling else ceiling
 
-        def write(conn: Connection) -> None:
-            if new_ceiling > ceiling:
-                bot_table.reserve_epochs(conn, {record.bot_id: new_ceiling})
-            run_table.record_intents(conn, [intent])
-
         def recorded(error: Exception | None) -> None:
             if error is None:
                 record.epoch_ceiling = max(record.epoch_ceiling, new_ceiling)
@@ -127,19 +128,40 @@ class Performer:
             elif restart and epoch <= record.epoch_ceiling:
                 # The epoch is reserved, so the successor of a run that was remembered may start while the
                 # disk refuses; the intent is written as soon as it accepts again.
-                self._write_until_done(write)
+                self._write_until_done(partial(_remember, [(intent, new_ceiling)]))
                 self.post(events.Recorded(record.bot_id, cause_id=cause, epoch=epoch))
             else:
                 self.post(events.RecordFailed(record.bot_id, cause_id=cause, epoch=epoch, reason=str(error)))
 
-        self._write(write, recorded)
+        if not self.intents:
+            asyncio.get_running_loop().call_soon(self._write_intents)
+        self.intents.append((intent, new_ceiling if new_ceiling > ceiling else 0, recorded))
+
+    def _write_intents(self) -> None:
+        """All that one turn of the loop decided to start, as one operation: a hundred starts are two statements."""
+        batch, self.intents = self.intents, []
+
+        def done(error: Exception | None) -> None:
+            if isinstance(error, StoreConflict) and len(batch) > 1:  # one of them: the others must not pay for it
+                for intent, ceiling, recorded in batch:
+                    self._write(partial(_remember, [(intent, ceiling)]), recorded)
+                return
+            for _, _, recorded in batch:
+                recorded(error)
+
+        self._write(partial(_remember, [(intent, ceiling) for intent, ceiling, _ in batch]), done)
 
     def _launch(self, record: Record, instruction: instructions.Launch) -> None:
         run = record.run
         assert run is not None
-        make = self.specs.bot if record.kind == "bot" else self.specs.gateway
+        if record.kind == "bot":
+            # Where many start at once, their first cycles would hold up the starts of the others.
+            others = len(self.registry.coming_up) - 1
+            spec = self.specs.bot(record, run, min(others * _FIRST_WORK, _FIRST_WORK_MOST))
+        else:
+            spec = self.specs.gateway(record, run)
         asyncio.get_running_loop().create_task(
-            self._launched(record, run, make(record, run), instruction.cause_id), name=f"launch {record.name}"
+            self._launched(record, run, spec, instruction.cause_id), name=f"launch {record.name}"
         )
 
     async def _launched(self, record: Record, run: Run, spec: RunSpec, cause: str) -> None:
@@ -223,13 +245,15 @@ class Performer:
         # Only a committed end may be reaped: until then the exit status lives in the launcher.
         self._write_until_done(write, lambda: self.launchers.ack(run.launcher, run.token))
 
-    def _write(self, write: Callable[..., None], done: Callable[[Exception | None], None]) -> None:
+    def _write(
+        self, write: Callable[..., None], done: Callable[[Exception | None], None], patience: float = 0.0
+    ) -> None:
         loop = asyncio.get_running_loop()
 
         def committed(result: object) -> None:
             loop.call_soon_threadsafe(done, result if isinstance(result, Exception) else None)
 
-        self.writer.submit(write, committed)
+        self.writer.submit(write, committed, patience=patience)
 
     def _write_until_done(self, write: Callable[..., None], then: Callable[[], None] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -241,4 +265,10 @@ class Performer:
             elif then is not None:
                 then()
 
-        self._write(write, done)
+        self._write(write, done, _PATIENCE)
+
+
+def _remember(starts: list[tuple[Intent, int]], conn: Connection) -> None:
+    """Write intents, and with each the epochs that it reserves (0: none)."""
+    bot_table.reserve_epochs(conn, {intent.bot_id: ceiling for intent, ceiling in starts if ceiling})
+    run_table.record_intents(conn, [intent for intent, _ in starts])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from protocol.botconfig import BotConfig
 from protocol.errors import InvalidInput
 from store import bots as bot_table
 from store.bots import BotRow
+from supervisor.bots import check_netting
 from supervisor.config import Config
 from supervisor.errors import ConfigError
 from supervisor.policy.states import Bot, Limits, Wanted
-from supervisor.runtime.catalog import effective
+from supervisor.runtime.catalog import effective, overridden
 from supervisor.runtime.commands.configure import take_in
 from supervisor.runtime.commands.reload import declared_entries
 from supervisor.runtime.registry import Record
@@ -34,7 +36,7 @@ def merge_file(conn: Connection, config: Config) -> None:
     for (kind, name), row in known.items():
         if kind == "bot" and row.declared is not None and name not in entries:
             # Taken out of the file while no supervisor ran: it stays as it was, until it is removed by name.
-            bot_table.set_added(conn, row.id, {**row.declared, **row.override})
+            bot_table.set_added(conn, row.id, overridden(row.declared, row.override))
             bot_table.set_declared(conn, row.id, None)
             bot_table.set_override(conn, row.id, {})
     for name in config.accounts:
@@ -42,18 +44,36 @@ def merge_file(conn: Connection, config: Config) -> None:
             bot_table.insert_bot(conn, name, kind="gateway", wanted="running")
 
 
+def check_kept(config: Config, rows: list[BotRow]) -> None:
+    """The file's bots and those of the store must fit the accounts, and each other. Raises ConfigError."""
+    bots = []
+    for row in rows:
+        if row.kind != "bot":
+            continue
+        try:
+            bots.append(_effective(config, row))
+        except InvalidInput as error:
+            kept = "changed by update" if row.declared is not None else "kept in the store"
+            raise ConfigError(f"{config.path}: bot {row.name!r}, {kept}: {error.message}", hint=error.hint) from None
+    try:
+        check_netting(bots, config.accounts)
+    except InvalidInput as error:
+        raise ConfigError(f"{config.path}: {error.message}", hint=error.hint) from None
+
+
+def _effective(config: Config, row: BotRow) -> BotConfig:
+    base = row.declared if row.declared is not None else row.added or {}
+    return effective(row.name, base, row.override, config.bot_defaults, config.accounts)
+
+
 def take_in_all(stable: Stable, rows: list[BotRow]) -> None:
+    """Everybody becomes known to registry and fleet, at rest."""
     for row in rows:
         if row.kind == "gateway":
             if row.name in stable.config.accounts:
                 _take_in_gateway(stable, row)
             continue
-        base = row.declared if row.declared is not None else row.added or {}
-        try:
-            config = effective(row.name, base, row.override, stable.config.bot_defaults, stable.config.accounts)
-        except InvalidInput as error:
-            raise ConfigError(f"{stable.config.path}: bot {row.name!r}, kept in the store: {error.message}",
-                              hint=error.hint) from None  # fmt: skip
+        config = _effective(stable.config, row)
         take_in(stable, row.id, config, wanted=row.wanted, declared=row.declared, added=row.added,
                 override=row.override, ceiling=row.last_epoch)  # fmt: skip
 

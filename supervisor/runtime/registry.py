@@ -72,6 +72,7 @@ class Record:
     sample: Sample | None = None
     figures: BotFigures | None = None
     pace: float = 1.0
+    removing: bool = False  # a remove is under way: nothing may start it now
     fenced: tuple[int, bool] | None = None  # last fence that the gateway acknowledged: (epoch, alive)
 
     @property
@@ -89,6 +90,7 @@ class Registry:
         self.gateways: dict[str, Record] = {}  # account -> its gateway
         self.by_route: dict[bytes, Record] = {}
         self.by_token: dict[str, Record] = {}
+        self.coming_up: set[int] = set()  # bots whose run is not ready yet
 
     def add(self, record: Record) -> None:
         """Take a record in."""
@@ -110,11 +112,14 @@ class Registry:
         run = Run(epoch=epoch, token=secrets.token_hex(16), started_at=at, started=now)
         record.run = run
         self.by_token[run.token] = record
+        if record.kind == "bot":
+            self.coming_up.add(record.bot_id)
         return run
 
     def end_run(self, record: Record) -> None:
         """The run of the record is no longer reachable."""
         run = record.run
+        self.coming_up.discard(record.bot_id)
         if run is not None:
             run.ended = True
             self.by_token.pop(run.token, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from supervisor.runtime import clock
 from supervisor.runtime.registry import Registry, Sample
 
 _RESTART_SECONDS: Final = 2.0
+_END_SECONDS: Final = 1.0
 _HOUR: Final = 3600.0
 
 
@@ -29,7 +32,7 @@ class Sampling:
         self._interval = interval
         self._data_dir = data_dir
         self._others = others
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.host: dict[str, Any] = {}
         self.own: dict[str, Any] = {}
         self.others: dict[str, Sample] = {}  # supervisor, launchers, the probe itself
@@ -39,37 +42,31 @@ class Sampling:
     @property
     def pid(self) -> int:
         """The probe's process id, 0 while it does not run."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     async def run(self) -> None:
         """Keep a probe running until cancelled."""
         try:
             while True:
-                try:
+                with contextlib.suppress(OSError):  # no process to be had now: what is sampled stays unknown
                     await self._session()
-                except OSError:
-                    self._process = None  # no process to be had now: what is sampled stays unknown
+                await self._end()
                 await asyncio.sleep(_RESTART_SECONDS)
         finally:
             await self._end()
 
     async def _session(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "supervisor.runtime.probe",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=sys.platform != "win32",
-        )
+        self._process = _start()
         assert self._process.stdin is not None and self._process.stdout is not None
+        source = self._process.stdout.fileno()
         unpacker = msgpack.Unpacker(strict_map_key=False)
         watched: dict[int, Callable[[Sample], None]] = {}
         while True:
             watched = self._watched()
             request = {"pids": list(watched), "interval": self._interval, "data_dir": self._data_dir}
             self._process.stdin.write(codec.pack(request))
-            data = await self._process.stdout.read(1 << 20)
+            # On a thread, which ends with the probe: the loop that watches sockets on Windows knows no pipes.
+            data = await asyncio.to_thread(os.read, source, 1 << 20)
             if not data:
                 return
             unpacker.feed(data)
@@ -108,14 +105,25 @@ class Sampling:
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(1.0):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):  # it is gone already
+            process.stdin.close()  # which is how it is told to end
+        until = clock.now() + _END_SECONDS
+        while process.poll() is None:
+            if clock.now() >= until:
                 process.kill()
-            await process.wait()
+            await asyncio.sleep(0.01)
+        process.stdout.close()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """The probe, in a session of its own: Ctrl-C is for the supervisor."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "supervisor.runtime.probe"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=sys.platform != "win32",
+    )

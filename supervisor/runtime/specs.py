@@ -22,7 +22,7 @@ class SpecMaker:
     installation: str
     endpoints: Endpoints
 
-    def bot(self, record: Record, run: Run) -> RunSpec:
+    def bot(self, record: Record, run: Run, first_work_after: float = 0.0) -> RunSpec:
         """For a bot's run."""
         assert record.config is not None
         return self._make("bot", record, run).model_copy(
@@ -32,6 +32,7 @@ class SpecMaker:
                 "log_max_bytes": record.config.log_max_bytes,
                 "log_backups": record.config.log_backups,
                 "bot": record.config,
+                "first_work_after": first_work_after,
             }
         )
 

@@ -25,6 +25,7 @@ from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.sampling import Sampling
+from supervisor.runtime.zap import KeyDoor
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Stable:
     post: Callable[[events.Event], None]
     leave: Callable[[str], None]  # "stop" or "handover"
     decided: Callable[[], bool]  # whether every posted event has been decided
+    door: KeyDoor | None = None  # on tcp: who may connect
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)

@@ -28,7 +28,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
 from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
-from supervisor.runtime.checking import check_accounts, check_bots
+from supervisor.runtime.checking import check_everything
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
@@ -39,12 +39,12 @@ from supervisor.runtime.listener import Listener
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.perform import Performer
-from supervisor.runtime.population import merge_file, take_in_all
+from supervisor.runtime.population import check_kept, merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
-from supervisor.runtime.zap import KeyDoor
+from supervisor.runtime.zap import BUS, CONTROL, KeyDoor
 
 _GATEWAYS_UP = 20.0
 
@@ -84,9 +84,7 @@ class Builder:
 
     async def check(self) -> None:
         """Everything that can be wrong in the file, before anything is changed."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(check_accounts(self.config))
-            tasks.create_task(check_bots(self.config, self.launchers))
+        await check_everything(self.config, self.launchers)
 
     async def build(self) -> Daemon:
         """The daemon, bound, with every open run of the last one accounted for."""
@@ -98,7 +96,9 @@ class Builder:
         if self.tcp:
             self.door = KeyDoor(self.context)
             assert self.operator_keys is not None
-            self.door.admit(self.operator_keys.public, "operator")
+            self.door.admit(self.operator_keys.public, "operator", CONTROL)
+            for row in open_runs:  # before the bind: a run that is refused once never asks again
+                self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
         bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
                          self.server_keys, os.getpid())  # fmt: skip
         self.writer = Writer(self.database)
@@ -121,7 +121,8 @@ class Builder:
         notices: list[dict[str, Any]] = []
         self.on_exit = notices.append  # those that come before the runs are known wait for that
         listed = await self.launchers.find()
-        alive = adopt(open_runs, listed, stable.registry, self.launchers, performer.old_runs, queue.post)
+        alive = adopt(open_runs, listed, stable.registry, self.launchers, performer.old_runs, queue.post,
+                      config.supervisor.adopt_timeout_seconds)  # fmt: skip
         self.on_exit = listener.exited
         for notice in notices:
             listener.exited(notice)
@@ -175,7 +176,9 @@ class Builder:
         with self.database.begin() as conn:
             installation = meta.installation_id(conn)
             merge_file(conn, config)
-            return installation, bot_table.load_all(conn), run_table.open_runs(conn), journal.last_seq(conn)
+            rows = bot_table.load_all(conn)
+            check_kept(config, rows)  # an error here takes the merge back
+            return installation, rows, run_table.open_runs(conn), journal.last_seq(conn)
 
     def _stable(self, queue: EventQueue, bound: Bound, installation: str, last_seq: int) -> Stable:
         assert self.database is not None and self.writer is not None
@@ -203,6 +206,7 @@ class Builder:
             post=queue.post,
             leave=lambda how: None,
             decided=lambda: queue.empty,
+            door=self.door,
         )
 
     def _speak(self, stable: Stable, bound: Bound) -> Listener:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import zmq
 from zmq.utils import z85
 
+from supervisor.runtime import clock
 from supervisor.runtime.sockets import Pump
 
+#: ZAP domains. A run's key opens the bus and nothing else: a bot cannot give orders to the stable.
+BUS: Final = "bus"
+CONTROL: Final = "control"  # requests and events
 _VERSION: Final = b"1.0"
+
+log = logging.getLogger("stablehand.door")
 
 
 class KeyDoor:
     """Answers ZAP requests of all CURVE sockets of a context from a set of known public keys."""
 
     def __init__(self, context: zmq.Context[Any]) -> None:
-        self._known: dict[str, str] = {}  # public key -> whose it is
+        self._known: dict[str, tuple[str, str]] = {}  # public key -> whose it is, which domain it opens
         self.refused = 0
+        self._logged_at = float("-inf")
         socket: zmq.Socket[bytes] = context.socket(zmq.REP)
         socket.bind("inproc://zeromq.zap.01")
         self._pump = Pump(socket, self._answer, self._failed)
 
-    def admit(self, public_key: str, user: str) -> None:
-        """Let the holder of this key in."""
+    def admit(self, public_key: str, user: str, domain: str) -> None:
+        """Let the holder of this key in, at the sockets of that domain."""
         if public_key:
-            self._known[public_key] = user
+            self._known[public_key] = user, domain
 
     def forget(self, public_key: str) -> None:
         """Let it in no longer (connections that stand are not cut)."""
@@ -36,15 +44,19 @@ class KeyDoor:
         self._pump.close()
 
     def _answer(self, frames: list[bytes]) -> None:
-        version, request_id, _domain, _address, _identity, mechanism = frames[:6]
-        user = None
+        version, request_id, domain, _address, _identity, mechanism = frames[:6]
+        user, opens = "", ""
         if version == _VERSION and mechanism == b"CURVE" and len(frames) == 7 and len(frames[6]) == 32:
-            user = self._known.get(z85.encode(frames[6]).decode())
-        if user is None:
-            self.refused += 1
-            self._pump.send([_VERSION, request_id, b"400", b"unknown key", b"", b""])
-        else:
+            user, opens = self._known.get(z85.encode(frames[6]).decode(), ("", ""))
+        if opens and opens == domain.decode("utf-8", "replace"):
             self._pump.send([_VERSION, request_id, b"200", b"OK", user.encode(), b""])
+            return
+        self._pump.send([_VERSION, request_id, b"400", b"unknown key", b"", b""])
+        self.refused += 1
+        if clock.now() - self._logged_at >= 1.0:  # a flood of strangers must not flood the log
+            self._logged_at = clock.now()
+            who = f"the key of {user}" if user else "an unknown key"
+            log.warning("%s was refused (%d refusals so far)", who, self.refused)
 
     def _failed(self, error: Exception) -> None:
         # A REP socket must answer each request before it reads the next one.

@@ -18,6 +18,7 @@ THREE = bot_text("one") + bot_text("two", "GBPUSD") + bot_text("three", "XAUUSD"
 Make = Callable[..., Daemon]
 
 
+@pytest.mark.both_profiles
 def test_bots_run_as_processes_of_their_own_and_leave_nothing_behind(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     rows = daemon.wait_all("running")
@@ -29,6 +30,7 @@ def test_bots_run_as_processes_of_their_own_and_leave_nothing_behind(stable: Mak
     assert daemon.processes() == []
 
 
+@pytest.mark.both_profiles
 def test_kill_9_of_a_bot_gives_one_successor_with_a_new_epoch(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     before = {row["name"]: row for row in daemon.wait_all("running")}
@@ -61,6 +63,7 @@ def test_a_crash_loop_is_quarantined_and_start_gives_a_clean_slate(stable: Make)
     assert daemon.ask("start", bots=["one"], wait=10)["reached"] == ["one"]
 
 
+@pytest.mark.both_profiles
 def test_kill_9_of_the_supervisor_leaves_the_bots_and_the_next_adopts_them(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     before = {row["name"]: (row["pid"], row["epoch"]) for row in daemon.wait_all("running")}
@@ -97,6 +100,7 @@ def test_what_the_operator_wanted_holds_over_a_restart(stable: Make) -> None:
     assert daemon.bot("one")["state"] == "stopped"
 
 
+@pytest.mark.both_profiles
 def test_the_gateway_dies_and_the_bots_wait_and_burn_nothing(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     before = {row["name"]: row["pid"] for row in daemon.wait_all("running")}
@@ -113,6 +117,7 @@ def test_the_gateway_dies_and_the_bots_wait_and_burn_nothing(stable: Make) -> No
     assert all(row["restarts"] == 0 for row in rows)
 
 
+@pytest.mark.both_profiles
 def test_the_launcher_dies_and_no_exit_goes_unnoticed(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     before = {row["name"]: row for row in daemon.wait_all("running")}

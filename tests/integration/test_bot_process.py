@@ -38,7 +38,7 @@ class Scene:
             self.rig.ready()
 
     def launch(self, **changes: Any) -> dict[str, Any]:
-        bot = {"name": "bot-1", "account": "main", "market": "EURUSD", "strategy": "MA_CROSSOVER"}
+        bot: dict[str, Any] = {"name": "bot-1", "account": "main", "market": "EURUSD", "strategy": "MA_CROSSOVER"}
         bot |= {"check_interval_seconds": 30.0, **changes.pop("bot", {})}
         addresses = {key: self.rig.addresses[key] for key in ("orders", "market")}
         spec = self.launchers.spec(

@@ -161,6 +161,12 @@ def test_reload_without_a_person_only_shows(home: Path, server: ScriptedSupervis
     assert [r["args"] for r in server.requests] == [{"apply": False}]
     run(home, "reload", "--yes")
     assert server.requests[-1]["args"] == {"apply": True}
+    server.answers["reload"] = {
+        "added": [], "removed": [], "changed": {}, "overrides": {"a": {"priority": 7}},
+        "applied": False, "supervisor": {},
+    }  # fmt: skip
+    lines = run(home, "reload").stdout.splitlines()
+    assert lines == ["the file and the stable agree", "  a: set by update, and stays: priority = 7"]
 
 
 def test_events_follow_over_a_restart_of_the_supervisor(home: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -188,28 +189,31 @@ def test_a_successor_resolves_what_its_killed_predecessor_left(rig: Rig) -> None
     rig.start()
     rig.ready()
 
-    def answer(order_id: str) -> OrderResult | None:
+    def answers(order_id: str) -> list[OrderResult]:
         result = client.resolve(order_id, timeout=1.0)
-        return None if result.status == "unknown" else result
+        return [] if result.status == "unknown" else [result]
 
-    found = eventually(lambda: answer(order.id))
+    found = eventually(lambda: answers(order.id))[0]
     assert (found.status, found.deal) == ("done", done.deal)
-    lost = eventually(lambda: answer("inst:1:1:99"))
+    lost = eventually(lambda: answers("inst:1:1:99"))[0]
     assert lost.status == "refused"
     assert "no trace" in lost.reason
     assert len(rig.supervisor.query("positions")) == 1
     assert "not attached" in client.send(order.model_copy(update={"seq": 5})).reason
-    told = eventually(lambda: _again(client))
+    told = again(client)
     assert told.position is not None
     assert told.position["magic"] == 10
     assert client.send(order).deal == done.deal, "known to the ledger, though meant for the predecessor"
 
 
-def _again(client: GatewayClient) -> Attached | None:
-    try:
-        return client.attach("EURUSD", "H1", 60, timeout=2.0)
-    except GatewayDown:
-        return None
+def again(client: GatewayClient) -> Attached:
+    def attempt() -> list[Attached]:
+        try:
+            return [client.attach("EURUSD", "H1", 60, timeout=2.0)]
+        except GatewayDown:
+            return []
+
+    return eventually(attempt, 20.0, what="attach")[0]
 
 
 def test_after_a_restart_without_a_supervisor_only_closes(rig: Rig) -> None:
@@ -219,7 +223,7 @@ def test_after_a_restart_without_a_supervisor_only_closes(rig: Rig) -> None:
     rig.processes[0].send_signal(signal.SIGKILL)
     rig.processes[0].wait(10)
     rig.start()
-    told = eventually(lambda: _again(client), 20.0)
+    told = again(client)
     moment = last_bar_time(told)
     # Its own number again: the gateway's rule is asked here, not the decision key's.
     fresh = client.new_order("open", symbol="EURUSD", volume=0.1, decision=f"EURUSD|H1|{moment}", bar_time=moment)
@@ -276,7 +280,7 @@ def test_no_bar_is_missed_between_attach_and_feed(tmp_path: Path) -> None:
                         times.append(int(from_bytes(bar.row)["time"][0]))
             assert len(times) >= 15
             # Synthetic markets close at weekends, so hours may be missing; but none comes twice or backwards.
-            assert all(later > earlier for earlier, later in zip(times, times[1:], strict=False))
+            assert all(later > earlier for earlier, later in pairwise(times))
             whole = rig.supervisor.query("rates", symbol="EURUSD", timeframe="H1", count=500)
             history = [int(moment) for moment in from_bytes(whole["bars"])["time"]]
             first = history.index(times[0])
@@ -313,7 +317,7 @@ def test_tcp_needs_the_key_of_the_fence(tmp_path: Path) -> None:
         with pytest.raises(GatewayDown):
             early.attach("EURUSD", "H1", 60, timeout=0.3)
         assert rig.supervisor.fence(1, 1, key=pair.public).ok
-        told = eventually(lambda: _again(early), 10.0)
+        told = again(early)
         assert early.send(entry(early, told)).status == "done"
         with pytest.raises(GatewayDown):
             rig.client(1, 1, stranger).attach("EURUSD", "H1", 60, timeout=0.5)

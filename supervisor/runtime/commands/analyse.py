@@ -14,6 +14,7 @@ from supervisor.runtime.commands.select import select
 from supervisor.runtime.registry import Record
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
+from supervisor.runtime.zap import BUS, KeyDoor
 
 _TIMEOUT: Final = 20.0
 
@@ -21,10 +22,10 @@ _TIMEOUT: Final = 20.0
 class Analyses:
     """Runs analyses on demand."""
 
-    def __init__(self, stable: Stable, specs: SpecMaker, admit: Any) -> None:
+    def __init__(self, stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> None:
         self._stable = stable
         self._specs = specs
-        self._admit = admit  # the key door, on tcp
+        self._door = door  # on tcp
 
     async def analysis(self, stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
         """`{signal, price, explanation, figures, bar_time, at, live}`."""
@@ -47,9 +48,10 @@ class Analyses:
     async def _on_demand(self, record: Record) -> dict[str, Any]:
         token = secrets.token_hex(16)
         pair = None
-        if self._admit is not None:
+        if self._door is not None:
             pair = keys.new_pair()
-            self._admit.admit(pair.public, record.name)
+            self._door.admit(pair.public, record.name, BUS)
+            self._stable.accounts.admit(record, pair.public, alive=True)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._stable.analyses[token] = future
         launcher = ""
@@ -60,8 +62,9 @@ class Analyses:
             return await _answer(future, record)
         finally:
             self._stable.analyses.pop(token, None)
-            if pair is not None:
-                self._admit.forget(pair.public)
+            if self._door is not None and pair is not None:
+                self._door.forget(pair.public)
+                self._stable.accounts.admit(record, pair.public, alive=False)
             if launcher and not (future.done() and not future.cancelled()):
                 self._stable.launchers.signal(launcher, token, 9, group=True)
 

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from protocol.botconfig import BotConfig
-from protocol.errors import CONFLICT, INVALID, REFUSED, StablehandError
+from protocol.errors import INVALID, REFUSED, StablehandError
 from store import bots as bot_table
 from supervisor.bots import bot_config, check_netting
 from supervisor.policy import events
 from supervisor.policy.fleet import AT_REST
 from supervisor.policy.states import Bot, State, Wanted
 from supervisor.runtime import clock
-from supervisor.runtime.catalog import difference, effective, laid_over, limits_of, unflatten
+from supervisor.runtime.catalog import difference, effective, limits_of, unflatten, updated
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.registry import Record, magic_of
 from supervisor.runtime.stable import Stable
@@ -34,7 +34,7 @@ async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any
             config = bot_config(entry, stable.config.bot_defaults, stable.config.accounts)
             if config.name in stable.registry.by_name or any(config.name == one.name for one in configs):
                 raise StablehandError(f"a bot is called {config.name!r} already",
-                                      hint="choose another name, or update that bot", code=CONFLICT)  # fmt: skip
+                                      hint="choose another name, or update that bot", code=INVALID)  # fmt: skip
             configs.append(config)
         check_netting([*stable.configs(), *configs], stable.config.accounts)
         await check_strategies(stable, configs)
@@ -58,30 +58,28 @@ async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
     """Change settings. What ran is restarted, and nothing else; a declared bot keeps it as an override."""
     changes = _requested(stable, args)
     async with stable.changing:
-        planned: list[tuple[Record, dict[str, Any], BotConfig]] = []
-        for record, settings in changes:
-            planned.append((record, settings, _changed(stable, record, settings)))
+        planned = [(record, *_changed(stable, record, settings)) for record, settings in changes]
         names = [record.name for record, _, _ in planned]
         configs = [config for _, _, config in planned]
         check_netting([*stable.configs(without=names), *configs], stable.config.accounts)
         await check_strategies(stable, configs)
 
         def write(conn: Connection) -> None:
-            for record, settings, _ in planned:
+            for record, said, _ in planned:
                 if record.declared is not None:
-                    bot_table.set_override(conn, record.bot_id, laid_over(record.override, settings))
+                    bot_table.set_override(conn, record.bot_id, said)
                 else:
-                    bot_table.set_added(conn, record.bot_id, laid_over(record.added or {}, settings))
+                    bot_table.set_added(conn, record.bot_id, said)
 
         await stable.commit(write)
         answer = []
-        for record, settings, config in planned:
+        for record, said, config in planned:
             assert record.config is not None
             changed = difference(record.config, config)
             if record.declared is not None:
-                record.override = laid_over(record.override, settings)
+                record.override = said
             else:
-                record.added = laid_over(record.added or {}, settings)
+                record.added = said
             restarted = reconfigure(stable, record, config, cause) if changed else False
             text = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items()) or "nothing changed"
             stable.chronicle.add("updated", text, bot=record.name, bot_id=record.bot_id, cause_id=cause,
@@ -101,33 +99,44 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         if declared:
             raise StablehandError(f"{', '.join(declared)}: declared in {stable.config.path.name}", code=REFUSED,
                                   hint="take it out of the file and reload, then remove it")  # fmt: skip
-        for record in chosen:
-            stable.post(events.WantStopped(record.bot_id, cause_id=cause))
-        await stable.settle()
-        patience = max((record.config.stop_timeout_seconds for record in chosen if record.config), default=0) + 10
-        at_rest = await stable.wait_until(lambda: all(stable.state(one) in AT_REST for one in chosen), patience)
-        if not at_rest:
-            late = [one.name for one in chosen if stable.state(one) not in AT_REST]
-            raise StablehandError(f"not stopped within {patience:g} s: {', '.join(late)}", code=REFUSED,
-                                  hint="nothing was removed; they are still being stopped")  # fmt: skip
-        texts = {}
-        for record in chosen:
-            texts[record.name] = await _positions(stable, record, positions, cause)
-        at = clock.wall()
-        ids = [record.bot_id for record in chosen]
+        try:
+            for record in chosen:
+                record.removing = True  # nothing may start it from here on
+                stable.post(events.WantStopped(record.bot_id, cause_id=cause))
+            return await _remove_at_rest(stable, chosen, positions, cause)
+        finally:
+            for record in chosen:
+                record.removing = False
+                if record.name in stable.registry.by_name:
+                    want(stable, record, cause)  # it was not removed: what was wanted holds again
 
-        def write(conn: Connection) -> None:
-            bot_table.set_wanted(conn, ids, "stopped")
-            for bot_id in ids:
-                bot_table.remove(conn, bot_id, at)
 
-        await stable.commit(write)
-        for record in chosen:
-            stable.chronicle.add("removed", f"removed; {texts[record.name]}", bot=record.name, bot_id=record.bot_id,
-                                 cause_id=cause)  # fmt: skip
-            stable.fleet.remove(record.bot_id)
-            stable.registry.drop(record)
-        stable.accounts.refresh_rosters()
+async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, cause: str) -> dict[str, Any]:
+    await stable.settle()
+    patience = max((record.config.stop_timeout_seconds for record in chosen if record.config), default=0) + 10
+    at_rest = await stable.wait_until(lambda: all(stable.state(one) in AT_REST for one in chosen), patience)
+    if not at_rest:
+        late = [one.name for one in chosen if stable.state(one) not in AT_REST]
+        raise StablehandError(f"not stopped within {patience:g} s: {', '.join(late)}", code=REFUSED,
+                              hint="nothing was removed")  # fmt: skip
+    texts = {}
+    for record in chosen:
+        texts[record.name] = await _positions(stable, record, positions, cause)
+    at = clock.wall()
+    ids = [record.bot_id for record in chosen]
+
+    def write(conn: Connection) -> None:
+        bot_table.set_wanted(conn, ids, "stopped")
+        for bot_id in ids:
+            bot_table.remove(conn, bot_id, at)
+
+    await stable.commit(write)
+    for record in chosen:
+        stable.chronicle.add("removed", f"removed; {texts[record.name]}", bot=record.name, bot_id=record.bot_id,
+                             cause_id=cause)  # fmt: skip
+        stable.fleet.remove(record.bot_id)
+        stable.registry.drop(record)
+    stable.accounts.refresh_rosters()
     return {"removed": [record.name for record in chosen], "positions": texts}
 
 
@@ -139,9 +148,8 @@ async def check_strategies(stable: Stable, configs: Sequence[BotConfig]) -> None
         if key in checked:
             continue
         checked.add(key)
-        for param, message in await stable.launchers.check(config):
-            where = f"{config.name}: {param}" if param and param != "strategy" else config.name
-            raise StablehandError(f"{where}: {message}", code=INVALID)
+        for problem in await stable.launchers.check(config):
+            raise StablehandError(f"{config.name}: {problem.message}", code=INVALID)
 
 
 def take_in(
@@ -170,6 +178,7 @@ def take_in(
         magic=magic_of(stable.installation, bot_id),
     )
     stable.registry.add(record)
+    stable.launchers.know(config.strategy)
     stable.fleet.add(
         Bot(
             bot_id=bot_id,
@@ -187,6 +196,7 @@ def reconfigure(stable: Stable, record: Record, config: BotConfig, cause: str) -
     """Let the new configuration take effect; whether the bot was restarted for it."""
     record.config = config
     record.account = config.account
+    stable.launchers.know(config.strategy)
     stable.fleet.configure(record.bot_id, limits=limits_of(config), priority=config.priority)
     stable.accounts.refresh_rosters()
     if stable.state(record) in AT_REST:
@@ -216,21 +226,18 @@ def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[
     return [(stable.registry.named(str(one.get("name"))), unflatten(one.get("set") or {})) for one in updates]
 
 
-def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> BotConfig:
+def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tuple[dict[str, Any], BotConfig]:
+    """(the new override of a declared bot, or the new entry of an added one; the bot as it will run)."""
     assert record.config is not None
-    base = record.declared if record.declared is not None else record.added or {}
-    if record.declared is not None:
-        override = laid_over(record.override, settings)
-    else:
-        base, override = laid_over(base, settings), {}
-        if "strategy" in settings and settings["strategy"] != record.config.strategy and "params" not in settings:
-            base["params"] = {}
+    below = record.override if record.declared is not None else record.added or {}
+    said = updated(below, settings, record.config.strategy)
+    base, override = (record.declared, said) if record.declared is not None else (said, {})
     config = effective(record.name, base, override, stable.config.bot_defaults, stable.config.accounts)
     moved = (config.account, config.market) != (record.config.account, record.config.market)
     if moved and record.figures is not None and record.figures.volume:
         raise StablehandError(f"{record.name} has an open position on {record.config.market}", code=REFUSED,
                               hint="close it before the bot moves to another market or account")  # fmt: skip
-    return config
+    return said, config
 
 
 async def _positions(stable: Stable, record: Record, positions: str, cause: str) -> str:

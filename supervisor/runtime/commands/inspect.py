@@ -81,7 +81,7 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "rss_bytes": sample.rss_bytes if sample else None,
         "uss_bytes": sample.uss_bytes if sample else None,
         "threads": sample.threads if sample else None,
-        "reason": bot.reason,
+        "reason": "" if bot.reason == bot.state.value else bot.reason,  # "stopped: stopped" tells nothing
     }
 
 
@@ -102,6 +102,7 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         "sample_age_s": None if sampling.sampled_at is None else round(now - sampling.sampled_at, 1),
         "heartbeats": stable.bus.heartbeats,
         "bad_frames": stable.bad_frames,
+        "refused_keys": stable.door.refused if stable.door is not None else 0,
         "not_remembered": stable.chronicle.failing or None,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from protocol.errors import INVALID, StablehandError
+from protocol.errors import INVALID, REFUSED, StablehandError
 from store import bots as bot_table
 from store.errors import StoreError
 from supervisor.policy import events
@@ -41,7 +41,8 @@ async def resume(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
 async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """A fresh run of each. One that was stopped is wanted running from now on."""
     _refuse_while_leaving(stable)
-    chosen = select(stable, args)
+    _patience(args)
+    chosen = _free(select(stable, args))
     stopped = [one.bot_id for one in chosen if one.wanted == "stopped"]
     if stopped:
         await stable.commit(lambda conn: bot_table.set_wanted(conn, stopped, "running"))
@@ -63,6 +64,7 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
 
 async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Wanted stopped. It acts first and is remembered as soon as the disk accepts."""
+    _patience(args)
     chosen = select(stable, args)
     mode = args.get("mode", "keep")
     if mode not in ("keep", "kill"):
@@ -92,7 +94,8 @@ async def _want(
     event: Callable[..., events.Event],
 ) -> dict[str, Any]:
     _refuse_while_leaving(stable)
-    chosen: list[Record] = args["_chosen"] if "_chosen" in args else select(stable, args)
+    _patience(args)
+    chosen: list[Record] = _free(args["_chosen"] if "_chosen" in args else select(stable, args))
     already = [one for one in chosen if one.wanted == wanted and (is_already(stable, one) or stable.state(one) is aim)]
     acting = [one for one in chosen if one not in already]
     if acting:
@@ -118,21 +121,47 @@ async def _wait(
     reached: Callable[[Record], bool],
     answer: dict[str, Any],
 ) -> None:
-    seconds = args.get("wait")
+    seconds = _patience(args)
     if seconds is None:
         return
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= _LONGEST_WAIT:
-        raise StablehandError(f"wait = {seconds!r}: a number of seconds from 0 to {_LONGEST_WAIT:g}", code=INVALID)
 
     def settled(record: Record) -> bool:
         return reached(record) or stable.state(record) is State.FAILED
 
+    left = list(chosen)
+
+    def all_settled() -> bool:
+        # Asked after every change: those that have settled are looked at again only when no other is left.
+        while left and settled(left[-1]):
+            left.pop()
+        if not left:
+            left.extend(one for one in chosen if not settled(one))
+        return not left
+
     await stable.settle()  # what was just asked for may still be waiting to be decided
-    await stable.wait_until(lambda: all(settled(one) for one in chosen), float(seconds))
+    await stable.wait_until(all_settled, seconds)
     answer["reached"] = [one.name for one in chosen if reached(one)]
     answer["missed"] = {
         one.name: stable.bot(one).reason or f"still {stable.state(one).value}" for one in chosen if not reached(one)
     }
+
+
+def _patience(args: dict[str, Any]) -> float | None:
+    """How long the caller waits; looked at before anything is done."""
+    seconds = args.get("wait")
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= _LONGEST_WAIT:
+        raise StablehandError(f"wait = {seconds!r}: a number of seconds from 0 to {_LONGEST_WAIT:g}", code=INVALID)
+    return float(seconds)
+
+
+def _free(chosen: list[Record]) -> list[Record]:
+    """These, unless one is just being removed."""
+    for record in chosen:
+        if record.removing:
+            raise StablehandError(f"{record.name} is being removed", code=REFUSED)
+    return chosen
 
 
 def _is_up(stable: Stable, record: Record) -> bool:

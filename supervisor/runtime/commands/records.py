@@ -69,7 +69,7 @@ async def logs(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     """Where a bot's log is, and its last lines."""
     record = select(stable, {"bots": [args.get("bot")]})[0]
     path = log_path(stable.data_dir, record)
-    lines = await asyncio.to_thread(_tail, path, _number(args, "lines", 50))
+    lines = await asyncio.to_thread(_tail, path, _number(args, "lines", 50, least=0))
     return {"path": str(path), "raw_path": str(path.with_suffix(".out")), "lines": lines}
 
 
@@ -86,10 +86,10 @@ async def strategies(stable: Stable, args: dict[str, Any], cause: str) -> list[d
     return rows + [{"id": name, "error": text} for name, text in sorted(errors.items())]
 
 
-def _number(args: dict[str, Any], key: str, default: int) -> int:
+def _number(args: dict[str, Any], key: str, default: int, *, least: int = 1) -> int:
     value = args.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST:
-        raise StablehandError(f"{key} = {value!r}: a number from 1 to {_MOST}", code=INVALID)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        raise StablehandError(f"{key} = {value!r}: a whole number from {least} to {_MOST}", code=INVALID)
     return value
 
 
@@ -101,4 +101,4 @@ def _tail(path: Path, lines: int) -> list[str]:
             text = log.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    return text.splitlines()[-lines:]
+    return text.splitlines()[-lines:] if lines else []

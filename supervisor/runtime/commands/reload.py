@@ -12,8 +12,10 @@ from protocol.errors import StablehandError
 from store import bots as bot_table
 from supervisor.bots import check_netting
 from supervisor.config import Config, load
-from supervisor.runtime.catalog import FileDifference, difference, effective
+from supervisor.runtime.catalog import FileDifference, difference, effective, overridden
+from supervisor.runtime.checking import check_bots
 from supervisor.runtime.commands.configure import check_strategies, reconfigure, take_in, want
+from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
 
 
@@ -27,10 +29,9 @@ async def reload(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         everyone = [*planned.values(), *(one.config for one in stable.registry.by_name.values()
                                          if one.config and one.name not in planned)]  # fmt: skip
         check_netting(everyone, config.accounts)
-        await check_strategies(stable, list(planned.values()))
-        if not args.get("apply") or difference_.empty:
-            if difference_.empty:
-                stable.config = config
+        await check_bots(config, stable.launchers)
+        await check_strategies(stable, _laid_over_the_file(stable, planned, difference_))
+        if not args.get("apply") or (difference_.empty and config == stable.config):
             return difference_.as_dict(applied=False)
         await _apply(stable, config, planned, difference_, cause)
         return difference_.as_dict(applied=True)
@@ -57,6 +58,12 @@ def _planned(stable: Stable, config: Config) -> dict[str, BotConfig]:
     return planned
 
 
+def _laid_over_the_file(stable: Stable, planned: dict[str, BotConfig], changes: FileDifference) -> list[BotConfig]:
+    """Those of the changed bots that are not as the file has them: the file itself is checked with its lines."""
+    records = stable.registry.by_name
+    return [planned[name] for name in changes.changed if records[name].override or records[name].declared is None]
+
+
 def _compare(stable: Stable, config: Config, planned: dict[str, BotConfig]) -> FileDifference:
     entries = declared_entries(config)
     known = stable.registry.by_name
@@ -64,7 +71,7 @@ def _compare(stable: Stable, config: Config, planned: dict[str, BotConfig]) -> F
     for name, after in planned.items():
         record = known.get(name)
         if record is not None and record.config is not None:
-            changes = difference(record.config, after)
+            changes = {**_in_file(stable, record, config, entries), **difference(record.config, after)}
             if changes:
                 changed[name] = changes
     old, new = stable.config.supervisor.model_dump(), config.supervisor.model_dump()
@@ -77,6 +84,17 @@ def _compare(stable: Stable, config: Config, planned: dict[str, BotConfig]) -> F
         overrides={one.name: one.override for one in known.values() if one.override},
         supervisor={key: [old[key], new[key]] for key in new if old[key] != new[key]},
     )
+
+
+def _in_file(
+    stable: Stable, record: Record, config: Config, entries: dict[str, dict[str, Any]]
+) -> dict[str, list[Any]]:
+    """What the file changes in a declared bot, also where an override hides it."""
+    if record.declared is None or record.name not in entries or not record.override:
+        return {}
+    old, new = stable.config, config
+    before = effective(record.name, record.declared, {}, old.bot_defaults, old.accounts)
+    return difference(before, effective(record.name, entries[record.name], {}, new.bot_defaults, new.accounts))
 
 
 async def _apply(
@@ -93,7 +111,7 @@ async def _apply(
         for name in changes.removed:
             # No longer in the file: it stays as it is, as a bot of its own, until it is removed by name.
             bot_table.set_declared(conn, records[name].bot_id, None)
-            bot_table.set_added(conn, records[name].bot_id, _alone(records[name].config))
+            bot_table.set_added(conn, records[name].bot_id, _alone(records[name]))
             bot_table.set_override(conn, records[name].bot_id, {})
         return {
             name: bot_table.insert_bot(conn, name, declared=entries[name], wanted=planned[name].wanted)
@@ -107,11 +125,13 @@ async def _apply(
             records[name].declared, records[name].added = entry, None
     for name in changes.removed:
         record = records[name]
-        record.declared, record.added, record.override = None, _alone(record.config), {}
+        record.declared, record.added, record.override = None, _alone(record), {}
         stable.chronicle.add("info", "no longer in the file; it goes on until it is removed by name", bot=name,
                              bot_id=record.bot_id, cause_id=cause)  # fmt: skip
     for name in changes.changed:
-        reconfigure(stable, records[name], planned[name], cause)
+        before = records[name].config
+        if before is not None and difference(before, planned[name]):
+            reconfigure(stable, records[name], planned[name], cause)
     for name, bot_id in ids.items():
         record = take_in(stable, bot_id, planned[name], wanted=planned[name].wanted, declared=entries[name])
         want(stable, record, cause)
@@ -120,12 +140,15 @@ async def _apply(
                          f"{len(changes.removed)} no longer declared", cause_id=cause)  # fmt: skip
 
 
-def _alone(config: BotConfig | None) -> dict[str, Any]:
-    assert config is not None
-    return config.model_dump(exclude={"name", "wanted"}, exclude_defaults=True)
+def _alone(record: Record) -> dict[str, Any]:
+    """What a declared bot is without its place in the file."""
+    return overridden(record.declared or {}, record.override)
 
 
 def _refuse_other_accounts(stable: Stable, config: Config) -> None:
     if config.accounts != stable.config.accounts:
-        raise StablehandError("accounts changed in the file", code="refused",
-                              hint="accounts take effect when the supervisor starts: stablehand down, then up")  # fmt: skip
+        raise StablehandError(
+            "accounts changed in the file",
+            code="refused",
+            hint="accounts take effect when the supervisor starts: stablehand down, then up",
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from protocol.errors import INVALID, StablehandError, nearest
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.stable import Stable
+
+_PAGE: Final = 5_000  # deals in one answer of a gateway
 
 
 async def positions(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
@@ -52,6 +54,7 @@ async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dic
                 "bots": sum(1 for one in stable.registry.by_name.values() if one.account == name),
                 "connected": figures.connected if figures else None,
                 "detail": figures.detail if figures else "",
+                "refused_keys": figures.refused_keys if figures else 0,
             }
         )
     return rows
@@ -72,11 +75,22 @@ async def _of_accounts(stable: Stable, args: dict[str, Any], what: str, cause: s
         names = [_account(stable, args)] if args.get("account") else list(stable.config.accounts)
     rows: list[dict[str, Any]] = []
     for name in names:
-        found = await stable.accounts.query(name, what, query, cause)
+        found = await _pages(stable, name, what, query, cause)
         rows += [{**one, "account": name} for one in found]
     if query:
         rows = [one for one in rows if one.get("bot") == args["bot"]]
     return rows
+
+
+async def _pages(stable: Stable, name: str, what: str, query: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """All rows: deals come in pages, each after the last ticket of the one before."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        after = {"after": rows[-1]["ticket"]} if rows and what == "deals" else {}
+        page = await stable.accounts.query(name, what, {**query, **after}, cause)
+        rows += page
+        if what != "deals" or not page or len(page) < _PAGE:
+            return rows
 
 
 def _account(stable: Stable, args: dict[str, Any]) -> str:

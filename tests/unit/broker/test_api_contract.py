@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -81,10 +82,8 @@ def test_terminal_has_all_functions_and_answers_with_the_types(tmp_path: Path) -
     ]  # fmt: skip
     assert len(answers) == 11
     for answer in answers:
-        hints = {"int": int, "float": float, "str": str, "bool": bool, "TradeRequest": api.TradeRequest}
-        for field, kind in type(answer).__annotations__.items():
-            name = getattr(kind, "__forward_arg__", kind)
-            assert type(getattr(answer, field)) is hints[name], (type(answer).__name__, field)
+        for field, kind in get_type_hints(type(answer)).items():
+            assert type(getattr(answer, field)) is kind, (type(answer).__name__, field)
         assert tuple(answer._asdict()) == type(answer)._fields
     rates = terminal.copy_rates_from_pos("EURUSD", api.TIMEFRAME_H1, 0, 5)
     ticks = terminal.copy_ticks_from("EURUSD", 0, 5, api.COPY_TICKS_ALL)
@@ -95,7 +94,7 @@ def test_terminal_has_all_functions_and_answers_with_the_types(tmp_path: Path) -
 def test_failures_are_none_with_a_reason_and_never_an_exception(tmp_path: Path) -> None:
     terminal: Any = paper(tmp_path, {"EURUSD": flat(1.1, range(9))})
     invalid, missing = api.RES_E_INVALID_PARAMS, api.RES_E_NOT_FOUND
-    for call, code, text in (
+    failures: list[tuple[Callable[[], object], int, str]] = [
         (lambda: terminal.positions_get("EURUSD"), invalid, "Unnamed arguments not allowed"),
         (lambda: terminal.orders_get(5), invalid, "Unnamed arguments not allowed"),
         (lambda: terminal.symbol_info("GOLD"), missing, "Terminal: Not found"),
@@ -114,7 +113,8 @@ def test_failures_are_none_with_a_reason_and_never_an_exception(tmp_path: Path) 
         (lambda: terminal.order_send({"magic": 1 << 64}), invalid, 'Invalid "magic" argument'),
         (lambda: terminal.order_check(None), invalid, "Invalid arguments"),
         (lambda: terminal.market_book_get("EURUSD"), api.RES_E_UNSUPPORTED, "Terminal: Unsupported"),
-    ):
+    ]
+    for call, code, text in failures:
         assert call() is None
         assert terminal.last_error() == (code, text)
     for refused in (terminal.market_book_add("EURUSD"), terminal.symbol_select("GOLD"), terminal.login(1)):

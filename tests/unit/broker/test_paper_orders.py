@@ -141,15 +141,17 @@ def test_retcodes_one_by_one(tmp_path: Path) -> None:
     assert code(volume=99.0) == api.TRADE_RETCODE_NO_MONEY
     assert code(position=4711) == api.TRADE_RETCODE_POSITION_CLOSED
     # bid 1.1, ask 1.1001, stops_level 10 points: exactly 10 away is allowed, 9 is not
-    for stops in ({"sl": 1.1}, {"sl": 1.09991}, {"tp": 1.1}, {"tp": 1.10009}, {"sl": -1.0}):
+    too_near: list[dict[str, Any]] = [{"sl": 1.1}, {"sl": 1.09991}, {"tp": 1.1}, {"tp": 1.10009}, {"sl": -1.0}]
+    for stops in too_near:
         assert code(**stops) == api.TRADE_RETCODE_INVALID_STOPS
-    for stops in ({"tp": 1.1001}, {"tp": 1.10001}, {"sl": 1.10019}):
+    too_near = [{"tp": 1.1001}, {"tp": 1.10001}, {"sl": 1.10019}]
+    for stops in too_near:
         assert code(side="sell", **stops) == api.TRADE_RETCODE_INVALID_STOPS
     assert code(sl=1.0999, tp=1.1001) == api.TRADE_RETCODE_DONE
     assert code(side="sell", sl=1.1002, tp=1.1) == api.TRADE_RETCODE_DONE
 
     buy = positions(terminal)[0]
-    move = {"action": api.TRADE_ACTION_SLTP, "position": buy.ticket}
+    move: dict[str, Any] = {"action": api.TRADE_ACTION_SLTP, "position": buy.ticket}
     assert code(**move, sl=1.0999, tp=1.1001) == api.TRADE_RETCODE_NO_CHANGES
     assert code(**move, sl=1.09995) == api.TRADE_RETCODE_INVALID_STOPS
     assert code("BTCUSD", **move, sl=1.0) == api.TRADE_RETCODE_INVALID

@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("bot_id", BIG, nullable=False),
         sa.Column("epoch", BIG, nullable=False),
         sa.Column("intended_at", sa.Float(), nullable=False),
+        sa.Column("public_key", sa.Text()),
         sa.Column("pid", BIG),
         sa.Column("boot_id", sa.Text()),
         sa.Column("start_ticks", BIG),

@@ -52,9 +52,7 @@ class Player:
             # At a weekend's end the market may be closed; then there is nothing to close either.
             self.held = result.position
         elif bar.seq % 3 == 2 and self.held:
-            order = self.client.new_order(
-                "close", side="buy", volume=0.1, position=self.held["ticket"], **decision
-            )
+            order = self.client.new_order("close", side="buy", volume=0.1, position=self.held["ticket"], **decision)
             self.client.send(order, timeout=20.0)
         self.client.bar_done(bar.seq, moment)
 

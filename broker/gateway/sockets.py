@@ -1,0 +1,68 @@
+"""The gateway's two sockets: ROUTER for orders, XPUB for the market; with keys where the transport is TCP."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import zmq
+
+from broker.gateway.security import HANDSHAKE, Gatekeeper
+from protocol.keys import KeyPair, secure_server
+from protocol.spec import RunSpec
+
+_HIGH_WATER: Final = 20_000
+
+
+class Sockets:
+    """Bound at once. Raises zmq.ZMQError when an address is taken."""
+
+    def __init__(self, context: zmq.Context[Any], spec: RunSpec) -> None:
+        pair = KeyPair(spec.gateway_key, spec.gateway_secret) if spec.gateway_secret else None
+        self.gatekeeper = Gatekeeper(context) if pair else None
+        self.orders: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self.market: zmq.Socket[bytes] = context.socket(zmq.XPUB)
+        for socket in (self.orders, self.market):
+            secure_server(socket, pair)
+            for option, value in (
+                (zmq.LINGER, 0),
+                (zmq.BACKLOG, 4096),
+                (zmq.SNDHWM, _HIGH_WATER),
+                (zmq.RCVHWM, _HIGH_WATER),
+                (zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000)),
+            ):
+                socket.setsockopt(option, value)
+        self.orders.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        #: Where clients connect: a port that the system chose is filled in.
+        self.addresses = {
+            "orders": _bind(self.orders, spec.gateway_bind["orders"]),
+            "market": _bind(self.market, spec.gateway_bind["market"]),
+        }
+        self.dropped = 0  # frames that nobody takes, or that are none
+
+    def reply(self, identity: bytes, frame: bytes) -> None:
+        """Send to one connection. A run that is gone, or reads nothing, asks again by id."""
+        try:
+            self.orders.send_multipart([identity, frame], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.dropped += 1
+
+    def speaks_for(self, frame: zmq.Frame, bot_id: int, *, reading: bool = False) -> bool:
+        """Whether a frame's connection may speak in the name of that bot, or read in it."""
+        return self.gatekeeper is None or self.gatekeeper.speaks_for(frame, bot_id, reading=reading)
+
+    @property
+    def refused_keys(self) -> int:
+        """How many connections had a key that nobody made known."""
+        return self.gatekeeper.refused if self.gatekeeper is not None else 0
+
+    def close(self) -> None:
+        """Close both; the last replies still have a moment to leave."""
+        self.orders.close(linger=200)
+        self.market.close()
+        if self.gatekeeper:
+            self.gatekeeper.close()
+
+
+def _bind(socket: zmq.Socket[Any], address: str) -> str:
+    socket.bind(address)
+    return str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")

@@ -1,0 +1,220 @@
+"""Everything that happens on the terminal thread, and what it reports to the service thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from broker.gateway.book import Book
+from broker.gateway.deals import Deals
+from broker.gateway.execution import Executor
+from broker.gateway.inbox import Inbox
+from broker.gateway.memory import Memory, Pending
+from broker.gateway.queries import Queries, QueryFailed
+from broker.gateway.reading import Reader, ReadFailed, View
+from broker.gateway.terminal_thread import TerminalThread, Urgency
+from broker.paper.terminal import PaperTerminal, Step
+from protocol.codec import encode
+from protocol.messages import Attach, Call, CallResult, Figures, OrderResult, Phase, Query, QueryResult, RosterEntry
+from protocol.progress import Progress
+from protocol.spec import RunSpec
+from store.database import Database
+from store.errors import StoreError
+
+#: The paper terminal lives in this process: no request outlives it, so absence counts soon after a start.
+SETTLE: Final = 0.25
+#: Seconds that one terminal call may last; longer than any timeout of the terminal's own.
+HANG_LIMIT: Final = 15.0
+
+log = logging.getLogger("stablehand.gateway")
+
+
+class TerminalSide:
+    """The terminal and its thread. Every public method may be called from the service thread: it submits.
+
+    Answers come back through the inbox. Set the hooks before `start`.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        boot: str,
+        terminal: PaperTerminal,
+        ledger: Database,
+        book: Book,
+        progress: Progress,
+        inbox: Inbox,
+        roster: Callable[[], dict[int, RosterEntry]],
+    ) -> None:
+        self.terminal = terminal
+        self._book = book
+        self._progress = progress
+        self._inbox = inbox
+        self._roster = roster
+        self.ended = False  # the feed has no further step
+        self._reader = Reader(terminal)
+        self._deals = Deals(terminal, ledger, self._bot_of)
+        self._memory = Memory(ledger, self._deals)
+        self._executor = Executor(
+            terminal, self._memory, book, self._deals, progress, settle=SETTLE, hang_limit=HANG_LIMIT
+        )
+        self._queries = Queries(
+            terminal,
+            self._deals,
+            self._executor,
+            account=spec.account_name,
+            installation=spec.installation,
+            boot=boot,
+            roster=roster,
+            now=lambda: terminal.now,
+            ended=lambda: self.ended,
+        )
+        interval = None if terminal.lockstep else terminal.interval
+        self._thread = TerminalThread(self._execute, self._step, interval)
+        self.on_step: Callable[[Step | None], None] = lambda _step: None  # None: it failed, and may be tried again
+        self.on_answer: Callable[[Pending, OrderResult], None] = lambda _pending, _result: None
+        self.on_round: Callable[[], None] = lambda: None
+        self.on_resolved: Callable[[Sequence[OrderResult]], None] = lambda _results: None
+        self.on_pulse: Callable[[Figures | None], None] = lambda _figures: None
+
+    # --- from the service thread ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: deals are copied and lost answers looked for before anything else."""
+        self._thread.submit(Urgency.HALT, self._catch_up)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Run what is queued and end the thread; False when the terminal does not come back."""
+        return self._thread.stop(timeout)
+
+    def order(self, pending: Pending) -> None:
+        """Have an order executed as soon as it is its turn."""
+        self._thread.submit_order(pending)
+
+    def round(self, group: list[Pending]) -> None:
+        """Lockstep: have these orders executed in this order; `on_round` follows the last answer."""
+
+        def there() -> None:
+            try:
+                self._execute(group)
+            finally:
+                self._inbox.post(self.on_round)
+
+        self._thread.submit(Urgency.ENTRY, there)
+
+    def step(self) -> None:
+        """Lockstep: have the feed make its next step."""
+
+        def there() -> None:
+            self._step()
+
+        self._thread.submit(Urgency.STEP, there)
+
+    def pulse(self) -> None:
+        """Have the thread show that it moves, finish what is left over, and read the figures."""
+        self._thread.submit(Urgency.READ, self._pulse)
+
+    def call(self, call: Call, answer: Callable[[bytes], None]) -> None:
+        """A bot's read; `answer` gets the frame on the service thread."""
+
+        def there() -> None:
+            value, error = self._reader.call(call.fn, call.args, call.kwargs)
+            self._inbox.post(answer, encode(CallResult(id=call.id, value=value, error=error)))
+
+        self._thread.submit(Urgency.READ, there)
+
+    def view(self, message: Attach, answer: Callable[[View | str], None]) -> None:
+        """What a run is told at its attach; `answer` gets it, or why not, on the service thread."""
+
+        def there() -> None:
+            try:
+                view = self._reader.view(
+                    message.symbol, message.timeframe, message.lookback, message.magic, self.terminal.now
+                )
+            except ReadFailed as error:
+                self._inbox.post(answer, str(error))
+                return
+            self._book.last_closed.setdefault((message.symbol, message.timeframe), view.last_bar)
+            self._inbox.post(answer, view)
+
+        self._thread.submit(Urgency.READ, there)
+
+    def query(self, query: Query, answer: Callable[[QueryResult], None]) -> None:
+        """A question of the supervisor's; closing goes before everything else."""
+
+        def there() -> None:
+            try:
+                value: Any = self._queries.answer(query.id, query.what, query.args)
+                result = QueryResult(id=query.id, ok=True, result=value)
+            except QueryFailed as error:
+                result = QueryResult(id=query.id, ok=False, error=str(error))
+            except Exception as error:  # the supervisor must hear of it, whatever it was
+                log.exception("query %s failed", query.what)
+                result = QueryResult(id=query.id, ok=False, error=f"{type(error).__name__}: {error}")
+            if query.what == "close":
+                self._reader.changed()
+            self._inbox.post(answer, result)
+
+        self._thread.submit(Urgency.HALT if query.what == "close" else Urgency.READ, there)
+
+    # --- on the terminal thread ------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        self._progress.move(Phase.IDLE, HANG_LIMIT)
+        self._deals.collect()
+        self._resolve()
+        self._memory.flush()
+
+    def _pulse(self) -> None:
+        self._progress.move(Phase.IDLE, HANG_LIMIT)
+        figures = None
+        try:
+            self._resolve()
+            self._memory.flush()
+            figures = self._queries.figures()
+        finally:
+            self._inbox.post(self.on_pulse, figures)
+
+    def _resolve(self) -> None:
+        if self._executor.unresolved:
+            results = self._executor.resolve()
+            if results:
+                self._reader.changed()
+                self._inbox.post(self.on_resolved, results)
+
+    def _step(self) -> bool:
+        try:
+            step = self.terminal.step()
+        except StoreError as error:
+            # The moment did not happen: it is tried again, in lockstep with the next pulse.
+            log.error("the market stands still: %s; trying again", error.line())
+            self._inbox.post(self.on_step, None)
+            return True
+        if step is None:
+            self.ended = True
+            log.info("the feed has ended")
+            return False
+        for bar in step.closed:
+            # The first field of a record of the rates dtype is its opening time.
+            opened = int.from_bytes(bar.row[:8], "little", signed=True)
+            self._book.last_closed[bar.symbol, bar.timeframe] = opened
+        self._reader.changed()
+        self._progress.cycles += 1
+        if step.deals and self._deals.collect():
+            self._memory.flush()
+        self._inbox.post(self.on_step, step)
+        return True
+
+    def _execute(self, group: list[Pending]) -> None:
+        self._executor.execute(group, self._answered)
+        self._reader.changed()
+
+    def _answered(self, pending: Pending, result: OrderResult) -> None:
+        self._reader.changed()
+        self._inbox.post(self.on_answer, pending, result)
+
+    def _bot_of(self, magic: int) -> int | None:
+        entry = self._roster().get(magic)
+        return entry.bot_id if entry else None

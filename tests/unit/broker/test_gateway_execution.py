@@ -1,0 +1,171 @@
+"""The executor against a real paper account and a ledger that fails when the test says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from broker.gateway.book import Book, FenceState
+from broker.gateway.deals import Deals
+from broker.gateway.execution import Executor
+from broker.gateway.memory import NOT_REMEMBERED, Memory, Pending
+from broker.paper.terminal import PaperTerminal
+from protocol.botconfig import AccountConfig
+from protocol.messages import Order, OrderResult
+from protocol.progress import Progress
+from store.database import Database, open_database
+from store.errors import StoreError
+from store.ledger import result_of
+
+
+class Bench:
+    """One account, one bot (id 1, magic 10) and the parts of the terminal side that trade."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger: Database = open_database(folder / "ledger.db", "ledger", synchronous="OFF")
+        self.terminal = PaperTerminal(
+            AccountConfig.model_validate({"symbols": ("EURUSD",)}),
+            name="m",
+            database=folder / "paper.db",
+            base_dir=folder,
+        )
+        self.book = Book("g", "kernel", [FenceState(1, 1, True, 10)])
+        self.book.heard = True
+        self.book.last_closed["EURUSD", "H1"] = 3600
+        deals = Deals(self.terminal, self.ledger, lambda magic: 1 if magic == 10 else None)
+        self.memory = Memory(self.ledger, deals)
+        self.executor = Executor(self.terminal, self.memory, self.book, deals, Progress(), settle=0.0, hang_limit=10.0)
+        self.count = 0
+
+    def order(self, **changes: Any) -> Pending:
+        self.count += 1
+        fields: dict[str, Any] = {
+            "installation": "i", "bot_id": 1, "epoch": 1, "seq": self.count, "gateway_boot": "g",
+            "decision": "EURUSD|H1|3600", "bar_time": 3600, "decided_at": 0.0,
+            "decided_mono": time.monotonic(), "boot_id": "kernel",
+            "action": "open", "symbol": "EURUSD", "volume": 0.1, "magic": 10,
+        }  # fmt: skip
+        order = Order(**{**fields, **changes})
+        return Pending(order, order.id, "digest", 30.0)
+
+    def run(self, *group: Pending) -> list[OrderResult]:
+        results: dict[str, OrderResult] = {}
+        self.executor.execute(group, lambda pending, result: results.update({pending.id: result}))
+        return [results[pending.id] for pending in group]
+
+    def open(self) -> OrderResult:
+        return self.run(self.order())[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.terminal.close()
+    bench.ledger.close()
+
+
+def break_ledger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def refuse() -> Iterator[Connection]:
+        raise StoreError("store ledger: disk is full")
+        yield
+
+    monkeypatch.setattr(bench.ledger, "begin", refuse)
+
+
+def test_a_fence_that_falls_in_the_middle_of_a_group_bars_the_rest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bench.order(), bench.order(decision="other|H1|0", action="close", position=1)
+    send = bench.terminal.order_send
+
+    def send_and_fence(request: Any) -> Any:
+        bench.book.fence(FenceState(1, 1, False, 10))
+        return send(request)
+
+    monkeypatch.setattr(bench.terminal, "order_send", send_and_fence)
+    done, refused = bench.run(first, second)
+    assert done.status == "done", "the one in flight ends"
+    assert "fenced off" in refused.reason
+
+
+def test_the_ledger_refuses_a_second_entry_for_a_decision_that_the_book_forgot(bench: Bench) -> None:
+    assert bench.open().status == "done"
+    again = bench.open()
+    assert again.status == "refused"
+    assert "has had its entry: i:1:1:1" in again.reason
+
+
+def test_unremembered_entries_are_refused_and_closes_are_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = bench.open()
+    assert opened.position is not None
+    ticket = opened.position["ticket"]
+    with monkeypatch.context() as broken:
+        break_ledger(bench, broken)
+        entry = bench.run(bench.order(decision="EURUSD|H1|x"))[0]
+        move = bench.run(bench.order(action="modify", position=ticket, sl=0.5))[0]
+        close = bench.order(action="close", side="buy", position=ticket)
+        closed = bench.run(close)[0]
+    assert entry.status == "refused"
+    assert move.status == "refused"
+    assert "disk is full" in move.reason
+    assert closed.status == "done"
+    assert NOT_REMEMBERED in closed.reason
+    assert bench.terminal.positions_get() == ()
+    # As soon as the disk allows, the ledger knows it too.
+    assert bench.memory.flush()
+    with bench.ledger.read() as connection:
+        row = result_of(connection, close.id)
+    assert row is not None
+    assert (row.status, row.deal) == ("done", closed.deal)
+
+
+def test_one_lost_answer_holds_the_account_until_it_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = bench.terminal.order_send
+
+    def swallow(request: Any) -> None:
+        send(request)
+
+    lost, next_one = bench.order(), bench.order(decision="EURUSD|H1|x", action="close", position=1)
+    monkeypatch.setattr(bench.terminal, "order_send", swallow)
+    unknown, held = bench.run(lost, next_one)
+    monkeypatch.setattr(bench.terminal, "order_send", send)
+    assert unknown.status == "unknown"
+    assert "held" in held.reason
+    found = bench.executor.resolve()
+    assert [(one.id, one.status) for one in found] == [(lost.id, "done")]
+    assert found[0].position is not None
+    assert bench.executor.unresolved == []
+
+
+def test_absence_counts_only_when_the_terminal_is_connected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = bench.terminal.order_send
+    monkeypatch.setattr(bench.terminal, "order_send", lambda request: None)
+    pending = bench.order()
+    assert bench.run(pending)[0].status == "unknown"
+    monkeypatch.setattr(bench.terminal, "order_send", send)
+    bench.terminal.shutdown()
+    assert bench.executor.resolve() == []
+    bench.terminal.initialize()
+    resolved = bench.executor.resolve()
+    assert [(one.id, one.status) for one in resolved] == [(pending.id, "refused")]
+    assert bench.terminal.positions_get() == ()
+
+
+def test_none_from_the_terminal_is_never_no_position(bench: Bench) -> None:
+    opened = bench.open()
+    assert opened.position is not None
+    close = bench.order(action="close", side="buy", position=opened.position["ticket"])
+    bench.terminal.shutdown()
+    result = bench.run(close)[0]
+    bench.terminal.initialize()
+    assert result.status == "refused"
+    assert "cannot be read" in result.reason
+    assert len(bench.terminal.positions_get() or ()) == 1
