@@ -1,7 +1,7 @@
 """The limit: children forked from a process with the same preload, which connect, say one word and sit still.
 
-    python -m bench.rawfork N ADDRESS      used by `measure`: preloads, says `ready`, forks at the first line of
-                                           stdin, and ends its children at the next
+python -m bench.rawfork N ADDRESS      used by `measure`: preloads, says `ready`, forks at the first line of
+                                       stdin, and ends its children at the next
 """
 
 from __future__ import annotations

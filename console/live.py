@@ -159,7 +159,7 @@ def _watch(supervisor: Supervisor, console: Console) -> int:
             with suppress(subprocess.TimeoutExpired):
                 supervisor.process.wait(_TICK if shot is None else _REFRESH / 2)
         code = supervisor.finish()
-        live.update(Text("") if shot is None else _picture(shot, console, stopping=True, ended=True), refresh=True)
+        live.update(Text("") if shot is None else _picture(shot, console, end=_farewell(code)), refresh=True)
         if shot is None:
             live.transient = True
     for line in held + supervisor.taken():
@@ -172,9 +172,17 @@ def _print(console: Console, lines: list[_Line]) -> None:
         console.print(Text(line.text, style="yellow" if line.is_error else "bold"), soft_wrap=True)
 
 
-def _picture(shot: screen.Snapshot | None, console: Console, *, stopping: bool, ended: bool = False) -> Text | Spinner:
+def _farewell(code: int) -> str:
+    if code == 0:
+        return "stopped"
+    return f"the supervisor ended with {code}; bots that live trade on, and `stablehand up` takes them over"
+
+
+def _picture(
+    shot: screen.Snapshot | None, console: Console, *, stopping: bool = False, end: str = ""
+) -> Text | Spinner:
     if shot is None:
         return Spinner("dots", text=_STOPPING if stopping else "starting…")
-    footer = "stopped" if ended else _STOPPING if stopping else _FOOTER
+    footer = end or (_STOPPING if stopping else _FOOTER)
     lines = screen.lines(shot, width=console.width, height=console.height, footer=footer)
     return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")

@@ -33,7 +33,9 @@ Where = Annotated[
 ]
 Wait = Annotated[
     float | None,
-    typer.Option("--wait", metavar="SECONDS", min=0, max=86_400, help="Wait until it is so; exit code 1 where it is not."),
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, max=86_400, help="Wait until it is so; exit code 1 where it is not."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Plain JSON on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import psutil
 import pytest
@@ -51,13 +52,17 @@ def test_kill_9_of_a_bot_gives_one_successor_with_a_new_epoch(stable: Make) -> N
     assert shown["runs"][1]["status"] == signal.SIGKILL
 
 
+def has_another_process(daemon: Daemon, pid: int) -> bool:
+    return bool(daemon.bot("one")["pid"] != pid)
+
+
 def test_a_crash_loop_is_quarantined_and_start_gives_a_clean_slate(stable: Make) -> None:
     extra = "intensity = 2\nbackoff_initial_seconds = 0.05\nbackoff_max_seconds = 0.1"
     daemon = stable(config_text(bots=bot_text("one", extra=extra))).start()
     for _ in range(3):
         row = daemon.wait_state("one", "running")
         os.kill(row["pid"], signal.SIGKILL)
-        eventually(lambda pid=row["pid"]: daemon.bot("one")["pid"] != pid)
+        eventually(partial(has_another_process, daemon, row["pid"]))
     row = daemon.wait_state("one", "failed")
     assert row["pid"] is None and row["wanted"] == "running" and "2 allowed" in row["reason"]
     assert daemon.ask("start", bots=["one"], wait=10)["reached"] == ["one"]

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from protocol.endpoints import Endpoints
@@ -113,6 +114,11 @@ def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def _processes(folder: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [one for one in found if any(str(folder) in word for word in one.info["cmdline"] or ())]
+
+
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tried]]:
     """Every wrong file, started and checked with the real command: two at a time, since each takes its second."""
@@ -130,9 +136,10 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tried]
             check = stablehand(config, "config", "check")
             assert _files(folder) == before, "config check changes nothing at all"
         up = stablehand(config, "up")
-        daemon = Daemon.__new__(Daemon)
-        daemon.folder, daemon.data_dir, daemon._seen = folder, folder / "var", set()
-        return Tried(up, check, _files(folder), before, [" ".join(one.cmdline()) for one in daemon.processes()])
+        left = _processes(folder)
+        for process in left:
+            process.kill()
+        return Tried(up, check, _files(folder), before, [f"{one.pid} {one.info}" for one in left])
 
     with ThreadPoolExecutor(2) as pool:
         yield dict(zip(MISTAKES, pool.map(attempt, MISTAKES), strict=True))

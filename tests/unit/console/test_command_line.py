@@ -106,7 +106,7 @@ def test_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.choose("here/my.toml")
     assert settings.site() == settings.Site(file, tmp_path / "here" / "data")
     file.write_text("[supervisor\n")
-    with pytest.raises(InvalidInput, match="line 1"):
+    with pytest.raises(InvalidInput, match=":1:"):
         settings.site()
 
 

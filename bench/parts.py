@@ -1,0 +1,163 @@
+"""The measures. Each returns plain figures; targets and words stand in `report`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+import psutil
+import zmq
+
+from bench import plain, rawfork
+from bench.installation import Installation, cpu_seconds, installation
+
+#: Sizes at which a fresh Python for each bot is measured too; beyond them it only takes long.
+PLAIN_SIZES: Final = (20, 100)
+_KILLS: Final = 40
+_IDLE_SECONDS: Final = 10.0
+_FIRST_CYCLES: Final = 2.0
+#: Failures are forgotten so fast that each kill is the first in its window, which is what is measured.
+_NO_BACKOFF: Final = "intensity = 1000\nperiod_seconds = 1\nstable_after_seconds = 0.2"
+
+
+def say(text: str) -> None:
+    """Progress, beside the figures."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def start(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+    """Time until N are ready: this stable, raw forks, and (up to 100) plain subprocesses; the rounds interleaved."""
+    figures: dict[str, Any] = {}
+    at_once = _best_concurrency() if any(one in PLAIN_SIZES for one in sizes) else 0
+    for count in sizes:
+        seconds: dict[str, list[float]] = {"stable": [], "raw_fork": [], "subprocess": []}
+        for turn in range(rounds):
+            seconds["raw_fork"].append(rawfork.measure(count))
+            with installation(folder / f"start-{count}-{turn}", count) as running:
+                seconds["stable"].append(running.start_all())
+            if count in PLAIN_SIZES:
+                seconds["subprocess"].append(plain.measure(count, at_once))
+            say(f"start {count}, round {turn + 1}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in seconds.items() if v))
+        figures[str(count)] = {
+            "rounds": seconds,
+            "median": {name: statistics.median(values) for name, values in seconds.items() if values},
+        }
+    figures["subprocesses_at_once"] = at_once
+    return figures
+
+
+def _best_concurrency() -> int:
+    """How many subprocesses on their way at once serve the peer best, of: all, or as many as there are cores."""
+    few = (os.cpu_count() or 2) + 1
+    return 20 if plain.measure(20, 20) < plain.measure(20, few) else few
+
+
+def memory(folder: Path, count: int) -> dict[str, Any]:
+    """Private memory (USS, MB) of each bot after its first cycle, and after ten more on a market that moves."""
+    with installation(folder / "memory-idle", count) as running:
+        running.start_all()
+        _wait_cycles(running, 1)
+        idle = _uss(running)
+    with installation(folder / "memory-moving", min(count, 20), bars_per_second=2.0) as running:
+        running.start_all()
+        _wait_cycles(running, 11)
+        moving = _uss(running)
+    return {"bots": count, "idle": _spread(idle), "after_cycles": _spread(moving)}
+
+
+def _wait_cycles(running: Installation, cycles: int, timeout: float = 60.0) -> None:
+    until = time.monotonic() + timeout
+    while min(row["cycles"] for row in running.client.request("status")) < cycles:
+        if time.monotonic() > until:
+            raise TimeoutError(f"not every bot did {cycles} cycles within {timeout:g} s")
+        time.sleep(0.1)
+
+
+def _uss(running: Installation) -> list[float]:
+    return [bot.memory_full_info().uss / 1e6 for bot in running.bots()]
+
+
+def recovery(folder: Path, count: int) -> dict[str, Any]:
+    """kill -9 of one bot after another, until its successor is ready (ms).
+
+    `ready`: when the supervisor had its Ready, by the time that the event bears. `told`: when a subscriber
+    had the event, which is published after it is in the journal on disk.
+    """
+    ready: list[float] = []
+    told: list[float] = []
+    with installation(folder / "recovery", count, extra=_NO_BACKOFF) as running, zmq.Context() as context:
+        running.start_all()
+        _wait_cycles(running, 1)
+        events: zmq.Socket[bytes] = context.socket(zmq.SUB)
+        events.setsockopt(zmq.LINGER, 0)
+        events.connect(running.client.endpoints.events)
+        events.subscribe(b"event.")
+        time.sleep(1.5)
+        rows = running.client.request("status")
+        for kill in range(_KILLS):
+            name = rows[kill % len(rows)]["name"]
+            pid = running.client.request("status", {"bots": [name]})[0]["pid"]
+            while events.poll(0):
+                events.recv_multipart()
+            at, started = time.time(), time.perf_counter()
+            os.kill(pid, signal.SIGKILL)
+            ready_at = _until_running(events, name)
+            ready.append((ready_at - at) * 1000)
+            told.append((time.perf_counter() - started) * 1000)
+            time.sleep(0.15)
+        events.close()
+    return {"bots": count, "kills": _KILLS, "ready": _spread(ready), "told": _spread(told)}
+
+
+def _until_running(events: zmq.Socket[bytes], name: str, timeout: float = 20.0) -> float:
+    until = time.monotonic() + timeout
+    while events.poll(int(max(0.0, until - time.monotonic()) * 1000)):
+        event = msgpack.unpackb(events.recv_multipart()[-1])
+        if event["bot"] == name and event["type"] == "state" and event["data"].get("to") == "running":
+            return float(event["at"])
+    raise TimeoutError(f"{name} was not running again within {timeout:g} s")
+
+
+def idle(folder: Path, count: int) -> dict[str, Any]:
+    """What a stable of idle bots costs: CPU (percent of one core) at a heartbeat a second, and `status` of all."""
+    with installation(folder / "idle", count) as running:
+        running.start_all()
+        _wait_cycles(running, 1)
+        time.sleep(_FIRST_CYCLES)
+        supervisor = psutil.Process(running.process.pid)
+        launcher = running.launcher()
+        gateway = psutil.Process(running.client.request("accounts")[0]["pid"])
+        bots = running.bots()
+        probes = [one for one in supervisor.children() if "supervisor.runtime.probe" in one.cmdline()]
+        groups = {
+            "supervisor": [supervisor], "launcher": [launcher], "probe": probes, "gateway": [gateway], "bots": bots,
+        }  # fmt: skip
+        before = {name: cpu_seconds(*group) for name, group in groups.items()}
+        started = time.monotonic()
+        time.sleep(_IDLE_SECONDS)
+        passed = time.monotonic() - started
+        percent = {name: 100 * (cpu_seconds(*group) - before[name]) / passed for name, group in groups.items()}
+        status = []
+        for _ in range(30):
+            began = time.perf_counter()
+            running.client.request("status")
+            status.append((time.perf_counter() - began) * 1000)
+        resident = {name: group[0].memory_full_info().uss / 1e6 for name, group in groups.items() if name != "bots"}
+    return {"bots": count, "cpu_percent": percent, "status_ms": _spread(status), "uss_mb": resident}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return {
+        "median": statistics.median(ordered),
+        "p99": ordered[min(last, round(0.99 * last))],
+        "max": ordered[-1],
+    }
