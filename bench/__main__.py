@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures, beside peers and limits.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--bots", default="20,100,500", metavar="N,N", help="sizes for `start`")
+    parser.add_argument(
+        "--plain", default="100", metavar="N,N", help="of these, with subprocesses beside; may be empty"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of `start`; the median counts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
@@ -29,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong := set(chosen) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(PARTS)}")
     sizes = [int(one) for one in options.bots.split(",")]
+    plain = [int(one) for one in options.plain.split(",") if one]
     if sys.platform == "win32":
         parser.error("the figures are about fork: there is none here")
     with scratch() as folder:
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         figures: dict[str, Any] = {"machine": machine}
         if "start" in chosen:
-            figures["start"] = parts.start(folder, sizes, options.rounds)
+            figures["start"] = parts.start(folder, sizes, plain, options.rounds)
         if "memory" in chosen:
             figures["memory"] = parts.memory(folder, 100)
         if "recovery" in chosen:

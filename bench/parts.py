@@ -18,8 +18,6 @@ import zmq
 from bench import plain, rawfork
 from bench.installation import Installation, cpu_seconds, installation
 
-#: Sizes at which a fresh Python for each bot is measured too; beyond them it only takes long.
-PLAIN_SIZES: Final = (20, 100)
 _KILLS: Final = 40
 _IDLE_SECONDS: Final = 10.0
 _FIRST_CYCLES: Final = 2.0
@@ -32,17 +30,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def start(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Time until N are ready: this stable, raw forks, and (up to 100) plain subprocesses; the rounds interleaved."""
+def start(folder: Path, sizes: Sequence[int], plain_sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+    """Time until N are ready: this stable, raw forks, and (at `plain_sizes`) plain subprocesses, in turns."""
     figures: dict[str, Any] = {}
-    at_once = _best_concurrency() if any(one in PLAIN_SIZES for one in sizes) else 0
+    at_once = _best_concurrency() if set(sizes) & set(plain_sizes) else 0
     for count in sizes:
         seconds: dict[str, list[float]] = {"stable": [], "raw_fork": [], "subprocess": []}
         for turn in range(rounds):
             seconds["raw_fork"].append(rawfork.measure(count))
             with installation(folder / f"start-{count}-{turn}", count) as running:
                 seconds["stable"].append(running.start_all())
-            if count in PLAIN_SIZES:
+            if count in plain_sizes:
                 seconds["subprocess"].append(plain.measure(count, at_once))
             say(f"start {count}, round {turn + 1}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in seconds.items() if v))
         figures[str(count)] = {
@@ -56,7 +54,7 @@ def start(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
 def _best_concurrency() -> int:
     """How many subprocesses on their way at once serve the peer best, of: all, or as many as there are cores."""
     few = (os.cpu_count() or 2) + 1
-    return 20 if plain.measure(20, 20) < plain.measure(20, few) else few
+    return 1000 if plain.measure(10, 10) < plain.measure(10, few) else few
 
 
 def memory(folder: Path, count: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Analyst:
         self._progress = progress
         self._cycle_timeout = cycle_timeout
         self._report = report
-        self._failing = ""  # the error of the last analysis
+        self.failing = ""  # the error of the last analysis, in one line; empty where it did not fail
         self.last: dict[str, Any] = {}  # the last analysis as `as_dict` has it
 
     def look(self, window: Window) -> tuple[Signal, pd.DataFrame] | None:
@@ -45,11 +45,11 @@ class Analyst:
             self._progress.last_signal = SignalCode.ERROR
             log.exception("the strategy failed on the bar of %d", window.last_time)
             told = f"{type(error).__name__}: {error}"
-            if told != self._failing:
-                self._failing = told
+            if told != self.failing:
+                self.failing = told
                 self._report("ERROR", f"the strategy failed: {told}", {"bar_time": window.last_time})
             return None
-        self._failing = ""
+        self.failing = ""
         self._progress.last_signal = SignalCode[signal.action]
         self.last = as_dict(signal, window.last_time)
         return signal, bars

@@ -19,6 +19,7 @@ from protocol.locks import FileLock, LockHeld
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
 
 EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
+_SWITCH: Final = 0.0005
 _ALL_DESCRIPTORS: Final = 1 << 20
 _RESET: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGQUIT") if hasattr(signal, name)
@@ -28,7 +29,7 @@ log = logging.getLogger("stablehand.child")
 
 
 def forked(spec: RunSpec, code_hash: str) -> NoReturn:
-    """Live the life of a forked child. All signals must be blocked; they are let through here."""
+    """Live the life of a forked child. SIGTERM must be blocked; it is let through here."""
     status = EXIT_SOFTWARE
     try:
         detach()
@@ -74,6 +75,7 @@ def detach(*keep: int) -> None:
 
 def live(spec: RunSpec, code_hash: str) -> int:
     """Open the files, take the lock, do the work; the exit code. Raises only what opening the files raises."""
+    sys.setswitchinterval(_SWITCH)  # a thread with something to send must not wait 5 ms for one that computes
     logs.take_output(logs.raw_path(spec.log_path), spec.log_max_bytes)
     fixed: dict[str, Any] = {"pid": os.getpid()}
     if spec.kind != "gateway":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import logging
@@ -51,11 +52,12 @@ def raw_path(log_path: str) -> Path:
 def open_log(path: str, max_bytes: int, backups: int, **fixed: Any) -> None:
     """Make the JSON lines file the only destination of this process's log.
 
-    Rotated when a line would take it over `max_bytes`; `backups` old files are kept as NAME.1, NAME.2 ...
+    Its folder must exist. Rotated when a line would take it over `max_bytes`; `backups` old files are kept as
+    NAME.1, NAME.2 ...
     """
-    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Opened at the first line, which can wait until the bot is ready; its folder is there since `take_output`.
     # With no backups the handler would never cut the file: one byte file beside it is the smallest that does.
-    handler = RotatingFileHandler(path, maxBytes=max_bytes, backupCount=max(1, backups), encoding="utf-8")
+    handler = RotatingFileHandler(path, maxBytes=max_bytes, backupCount=max(1, backups), encoding="utf-8", delay=True)
     handler.setFormatter(JsonLines(**fixed))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -79,14 +81,13 @@ def take_output(path: Path, max_bytes: int) -> None:
 
     A file that has grown over `max_bytes` is put aside as NAME.1 first.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        if path.stat().st_size > max_bytes:
+    out = _append_to(path)
+    if os.fstat(out).st_size > max_bytes:
+        os.close(out)
+        with contextlib.suppress(OSError):  # Windows moves no file that its starter has open: it grows on
             path.replace(path.with_name(f"{path.name}.1"))
-    except FileNotFoundError:
-        pass  # the first run of this bot
+        out = _append_to(path)
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (out, 1), (out, 2)):
         if source != target:
             os.dup2(source, target)
@@ -96,6 +97,15 @@ def take_output(path: Path, max_bytes: int) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     faulthandler.enable(2, all_threads=True)
+
+
+def _append_to(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:  # looked at only then: every start of every bot comes by here
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
 
 
 def flush() -> None:

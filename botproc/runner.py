@@ -127,9 +127,9 @@ class BotRun:
             self._wait(self._interval())
         position = attached.position
         self._progress.volume = _signed(position)
-        self._report("START", f"{self._config.strategy} on {attached.symbol} {self._config.timeframe}", {})
         self._ready = True
         self._link.send(Ready(token=self._spec.token, position=position))
+        self._report("START", f"{self._config.strategy} on {attached.symbol} {self._config.timeframe}", {})
         self._next_check = time.monotonic() + self._interval()
         if self._current is None and not self._just_closed(attached):
             self._decided = self._market.window.last_time
@@ -276,7 +276,7 @@ class BotRun:
         elif not self._ready:
             ok, error = False, "the bot has not enough bars yet"
         elif self._analyst.look(self._market.window) is None:
-            ok, error = False, "the strategy failed; see the bot's log"
+            ok, error = False, f"the strategy failed: {self._analyst.failing}"
         else:
             result = self._analyst.last
         self._link.send(CommandDone(id=command.id, ok=ok, result=result, error=error))

@@ -19,18 +19,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgpack
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from botproc import logs, preload
+from botproc.answers import Answers
 from botproc.children import Child
 from botproc.doorkeeper import Doorkeeper
-from botproc.service import Reply, Service, answer_about_strategies
+from botproc.service import Service
 from protocol.keys import KeyPair, load_or_create, secure_server
 from protocol.process import start_ticks
 from protocol.spec import RunSpec
@@ -70,7 +71,8 @@ class Spawner:
         self._peers: dict[bytes, None] = {}  # oldest first; the newest gets the notices
         self._connected = 0
         self._alone_since: float | None = time.monotonic()
-        self._service = Service(generation, loaded, self._start, _ask_here)
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # for this thread to make
+        self._service = Service(generation, loaded, self._start, Answers(self._deliver).ask)
         self._children = self._service.children
         self._stopping = False
 
@@ -94,12 +96,18 @@ class Spawner:
             if self._wake.fileno() in ready:
                 self._wake.clear()
                 self._read_endings()
+                while not self._calls.empty():
+                    self._calls.get()()
             if self._monitor in ready:
                 self._read_monitor()
             if self._router in ready:
                 self._read_requests()
         self._router.disable_monitor()
         self._context.destroy(linger=200)
+
+    def _deliver(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+        self._wake.set()
 
     # --- supervisors -------------------------------------------------------------------------------
 
@@ -150,17 +158,7 @@ class Spawner:
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         code_hash = self._service.preload.code_hash
         with out.open("ab") as early:  # what goes wrong before the child has opened its own files
-            flags: dict[str, Any] = {"start_new_session": True}
-            if sys.platform == "win32":
-                flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_BREAKAWAY_FROM_JOB}
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "botproc"],
-                stdin=subprocess.PIPE,
-                stdout=early,
-                stderr=early,
-                env={**os.environ, **preload.ONE_THREAD},
-                **flags,
-            )
+            popen = _open_process(early)
         new = self._children.add(spec, popen.pid, start_ticks(popen.pid) or 0, code_hash)
         new.popen = popen
         assert popen.stdin is not None
@@ -209,9 +207,25 @@ class Spawner:
         return time.monotonic() - self._alone_since >= self._orphan_after
 
 
-def _ask_here(request: dict[str, Any], reply: Reply) -> None:
-    # Nothing is forked here, so a strategy that leaves a thread behind harms nobody.
-    reply(answer_about_strategies(request))
+def _open_process(out: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A fresh interpreter that waits for its specification, in a session (on Windows: a group) of its own."""
+    flags: list[dict[str, Any]] = [{"start_new_session": True}]
+    if sys.platform == "win32":
+        group, free = subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.CREATE_BREAKAWAY_FROM_JOB
+        flags = [{"creationflags": group | free}, {"creationflags": group}]
+    while True:
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "botproc"],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **preload.ONE_THREAD},
+                **flags.pop(0),
+            )
+        except PermissionError:
+            if not flags:  # else: the job that we are in lets nobody out; then the bot stays in it too
+                raise
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

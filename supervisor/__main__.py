@@ -21,6 +21,7 @@ from protocol.errors import StablehandError
 from protocol.locks import FileLock, LockHeld
 from supervisor.config import Config, load
 from supervisor.errors import DataDirInUse
+from supervisor.runtime.checking import file_lines
 from supervisor.runtime.daemon import Daemon
 from supervisor.runtime.startup import Builder
 
@@ -32,12 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m supervisor", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("supervisor.toml"), metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, and end")
+    parser.add_argument("--gaps", action="store_true", help="with --check: list the gaps in the files of replays")
     options = parser.parse_args(argv)
     _cheap_loop()
+    sys.setswitchinterval(0.0005)  # the loop must not wait 5 ms for the thread that writes, nor that for the loop
     try:
         config = load(options.config)
         if options.check:
-            return asyncio.run(_check(config))
+            return asyncio.run(_check(config, options.gaps))
         with _own(config):
             return asyncio.run(_serve(config))
     except* StablehandError as errors:
@@ -72,19 +75,20 @@ def _own(config: Config) -> Iterator[None]:
         yield
 
 
-async def _check(config: Config) -> int:
+async def _check(config: Config, gaps: bool) -> int:
     """Check with a launcher of our own in a folder of its own; nothing of the installation is touched."""
     with tempfile.TemporaryDirectory(prefix="stablehand-check-") as folder:
         elsewhere = config.supervisor.model_copy(update={"data_dir": folder})
         builder = Builder(replace(config, supervisor=elsewhere))
         try:
-            await builder.check()
+            files = await builder.check()
         finally:
             await builder.launchers.retire()
             await builder.close()
     sys.stdout.write(
         f"{config.path}: {_count(len(config.bots), 'bot')} on {_count(len(config.accounts), 'account')}, all right\n"
     )
+    sys.stdout.writelines(f"{line}\n" for line in file_lines(files, gaps=gaps))
     return 0
 
 

@@ -123,7 +123,7 @@ class SyntheticFeed:
 class ReplayFeed:
     """Bars of SYMBOL_TIMEFRAME.csv, one file a symbol, from `start` to the last bar before `end`.
 
-    Bars that ended before `start` are history. Gaps stay gaps: `gaps(symbol)` lists them.
+    Bars that ended before `start` are history. Gaps stay gaps: `files[symbol].gaps` lists them.
     Raises InvalidInput for a file that is missing, broken, or has no bar in the time asked for.
     """
 

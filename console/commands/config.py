@@ -76,12 +76,14 @@ def difference_lines(difference: dict[str, Any], *, colour: bool) -> list[str]:
     return lines
 
 
-def _check(as_json: AsJson = False) -> int:
-    """Check the file: keys, values, strategies, symbols. Nothing is started or changed."""
+def _check(
+    gaps: Annotated[bool, typer.Option("--gaps", help="List the gaps in the files of replays.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check the file: keys, values, strategies, symbols, market files. Nothing is started or changed."""
     site = settings.site()
-    checked = subprocess.run(
-        up.command(site, "--check"), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    command = up.command(site, "--check", *(["--gaps"] if gaps else []))
+    checked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if not as_json:
         sys.stdout.write(checked.stdout)
         sys.stderr.write(checked.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import zmq
 from protocol.endpoints import Endpoints, Transport, bind_address
 from protocol.errors import CONFLICT, StablehandError, Unreachable
 from protocol.keys import KeyPair, secure_server
+from protocol.locks import FileLock, LockHeld
 from supervisor.runtime.sockets import server_socket
 from supervisor.runtime.zap import BUS, CONTROL
 
@@ -56,7 +58,7 @@ def bind_all(
         events=_address(events),
         server_key=keys.public if keys else "",
         supervisor_pid=pid,
-        accounts={name: _account(transport, run_dir, name, before) for name in accounts},
+        accounts={name: _account(transport, run_dir, name, before, data_dir) for name in accounts},
     )
     return Bound(bus, control, events, endpoints)
 
@@ -93,11 +95,15 @@ def _address(bound: zmq.Socket[Any]) -> str:
     return value.rstrip(b"\0").decode()
 
 
-def _account(transport: Transport, run_dir: Path, name: str, before: Endpoints | None) -> dict[str, str]:
+def _account(
+    transport: Transport, run_dir: Path, name: str, before: Endpoints | None, data_dir: Path
+) -> dict[str, str]:
     """Where the account's gateway binds. On tcp the port is chosen here, so that bots know it beforehand."""
     if transport == "ipc":
         return {what: bind_address("ipc", run_dir, f"{what}-{name}") for what in ("orders", "market")}
     known = before.accounts.get(name, {}) if before else {}
+    if not _gateway_lives(data_dir, name):  # else they are taken by our own, which outlived the last supervisor
+        known = {what: address for what, address in known.items() if _is_free(int(address.rpartition(":")[2]))}
     ports = _free_ports()
     return {what: known.get(what) or f"tcp://{_LOOPBACK}:{next(ports)}" for what in ("orders", "market")}
 
@@ -105,13 +111,29 @@ def _account(transport: Transport, run_dir: Path, name: str, before: Endpoints |
 def _free_ports() -> Iterator[int]:
     """Different ports that nobody has now."""
     for port in random.sample(_PORTS, _TRIES):
-        with socket.socket() as probe:
-            try:
-                probe.bind((_LOOPBACK, port))
-            except OSError:
-                continue  # taken, or kept by the system for itself
-        yield port
+        if _is_free(port):
+            yield port
     raise StablehandError("no free port was found for an account's gateway", code=CONFLICT)
+
+
+def _is_free(port: int) -> bool:
+    """Whether the port can be had: not taken, and not kept by the system for itself."""
+    with socket.socket() as probe:
+        if sys.platform != "win32":  # as ZeroMQ does: connections of the past do not count
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _gateway_lives(data_dir: Path, account: str) -> bool:
+    try:
+        with FileLock(data_dir / "locks" / f"account-{account}"):
+            return False
+    except LockHeld:
+        return True
 
 
 def _last(data_dir: Path, transport: Transport) -> Endpoints | None:

@@ -7,23 +7,49 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 from protocol.botconfig import AccountConfig
 from protocol.errors import StablehandError
 from supervisor.config import Config
 from supervisor.runtime.launchers import Launchers
 
+#: By account: what each file of its replay holds, `{file, bars, first, last, gaps: [[start, end, bars]]}`.
+Files = dict[str, list[dict[str, Any]]]
 
-async def check_everything(config: Config, launchers: Launchers) -> None:
-    """Accounts and bots, at once. Raises StablehandError: with the line, where the file has one."""
+
+async def check_everything(config: Config, launchers: Launchers) -> Files:
+    """Accounts and bots, at once; what the files of replays hold. Raises StablehandError, with the line it is about."""
     # Both are let to their end: a launcher that is just starting must not be left half known.
     results = await asyncio.gather(check_accounts(config), check_bots(config, launchers), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
+    return results[0] if isinstance(results[0], dict) else {}
 
 
-async def check_accounts(config: Config) -> None:
+def file_lines(files: Files, *, gaps: bool) -> list[str]:
+    """What the files of replays hold, for a person: a line each, and with `gaps` a line for each gap."""
+    lines = []
+    for account, told in files.items():
+        for one in told:
+            found = one["gaps"]
+            text = f"  {account}: {one['file']}: {one['bars']} bars, {_day(one['first'])} to {_day(one['last'])}"
+            if found:
+                start, _, bars = max(found, key=lambda gap: gap[2])
+                text += f"; {len(found)} gaps, the longest of {bars} bars from {_day(start)}"
+            lines.append(text)
+            if gaps:
+                lines += [f"      {_day(start)} to {_day(end)}: {bars} bars missing" for start, end, bars in found]
+    return lines
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+async def check_accounts(config: Config) -> Files:
     """Have the market side look at the accounts (its feeds, its files). Raises ConfigError with the line."""
     request = {name: account.model_dump() for name, account in config.accounts.items()}
     # On a thread: the loop that watches sockets on Windows knows no processes.
@@ -35,12 +61,13 @@ async def check_accounts(config: Config) -> None:
         check=False,
     )
     try:
-        answer: dict[str, str] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise StablehandError(f"the accounts could not be checked: {last or 'python -m broker.check failed'}") from None
-    for name, problem in answer.items():
+    for name, problem in answer["problems"].items():
         raise config.error(("accounts", name, _key(config.accounts[name], problem)), f"account {name!r}: {problem}")
+    return dict(answer["files"])
 
 
 def _key(account: AccountConfig, problem: str) -> str:

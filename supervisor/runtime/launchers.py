@@ -275,7 +275,7 @@ def choose(config: Config) -> tuple[str, Transport]:
         raise StablehandError("Windows has neither fork nor ipc sockets", code="invalid",
                               hint='launch = "spawn" and transport = "tcp", or leave both "auto"')  # fmt: skip
     if launch == "auto":
-        launch = "spawn" if windows else "fork"
+        launch = "fork" if sys.platform == "linux" else "spawn"  # macOS has no seqpacket sockets
     chosen: Transport = "tcp" if transport == "tcp" or (transport == "auto" and windows) else "ipc"
     return launch, chosen
 

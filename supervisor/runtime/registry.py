@@ -148,7 +148,8 @@ class Registry:
         if record is None:
             near = nearest(name, list(self.by_name))
             hint = f"did you mean {near!r}?" if near else "stablehand status lists the bots"
-            raise StablehandError(f"no bot is called {name!r}", hint=hint, code=UNKNOWN_BOT)
+            shown = name if len(name) <= 80 else f"{name[:80]}..."
+            raise StablehandError(f"no bot is called {shown!r}", hint=hint, code=UNKNOWN_BOT)
         return record
 
 

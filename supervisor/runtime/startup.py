@@ -28,7 +28,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
 from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
-from supervisor.runtime.checking import check_everything
+from supervisor.runtime.checking import Files, check_everything
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
@@ -82,9 +82,9 @@ class Builder:
         )
         self.launchers = Launchers(place, self._exited, self._lost, modules_of(config))
 
-    async def check(self) -> None:
-        """Everything that can be wrong in the file, before anything is changed."""
-        await check_everything(self.config, self.launchers)
+    async def check(self) -> Files:
+        """Everything that can be wrong in the file, before anything is changed; what a replay's files hold."""
+        return await check_everything(self.config, self.launchers)
 
     async def build(self) -> Daemon:
         """The daemon, bound, with every open run of the last one accounted for."""

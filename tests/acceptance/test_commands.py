@@ -272,8 +272,9 @@ def test_update_restarts_only_that_bot_and_is_kept_as_an_override(daemon: Daemon
 
 
 def test_remove_closes_the_position_or_says_that_it_stays(daemon: Daemon, run: Callable[..., Answer]) -> None:
+    far = ("sl_atr_multiplier=60", "tp_atr_multiplier=0", "min_lot=accept")  # so that only we close it
     for name, market in (("buyer-a", "BTCUSD"), ("buyer-b", "USDJPY")):
-        assert run("add", name, f"market={market}", "strategy=mine:Buyer", "risk_percent=1").code == 0
+        assert run("add", name, f"market={market}", "strategy=mine:Buyer", *far).code == 0
 
     def held(name: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = run("positions", "--bot", name, "--json").json()
@@ -287,17 +288,17 @@ def test_remove_closes_the_position_or_says_that_it_stays(daemon: Daemon, run: C
     assert status["side"] == "buy" and status["volume"] == first["volume"]
     pids = [row["pid"] for row in daemon.status("buyer-a", "buyer-b")]
     closed = run("remove", "buyer-a", "--positions", "close", "--json").json()
-    assert "closed" in closed["positions"]["buyer-a"] or "no open position" in closed["positions"]["buyer-a"]
+    assert closed["positions"]["buyer-a"] == "1 position closed"
     magics = {one["magic"] for one in run("positions", "--json").json()}
     assert first["magic"] not in magics
     deals = run("deals", "--json").json()
     mine = [one for one in deals if one["magic"] == first["magic"]]
-    assert {one["entry"] for one in mine} == {0, 1} and len(mine) % 2 == 0
+    assert [one["entry"] for one in mine] == [0, 1] and [one["type"] for one in mine] == [0, 1]
     assert [one["ticket"] for one in deals] == sorted(one["ticket"] for one in deals)
     assert deals[0]["bot"] == "unattributed" and deals[0]["type"] == 2
     kept = run("remove", "buyer-b", "--positions", "keep", "--json").json()["positions"]["buyer-b"]
-    left = [one for one in run("positions", "--json").json() if one["symbol"] == "USDJPY"]
-    assert ("kept open" in kept and str(left[0]["ticket"]) in kept) if left else "no open position" in kept
+    (left,) = [one for one in run("positions", "--json").json() if one["symbol"] == "USDJPY"]
+    assert "kept open" in kept and str(left["ticket"]) in kept
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
     assert "buyer-a" in run("show", "buyer-a").line(2)
     declared = run("remove", "two", "--positions", "keep")
@@ -316,17 +317,19 @@ def test_events_rise_without_loss_over_a_restart_of_the_supervisor(stable: Make)
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        for _ in range(3):
-            daemon.ask("restart", bots=["one"], wait=20)
+        assert follower.stdout is not None
+        daemon.ask("restart", bots=["one"], wait=20)
+        heard = [json.loads(follower.stdout.readline())["seq"]]
+        daemon.ask("restart", bots=["one"], wait=20)
         daemon.kill()
         daemon.start()
         daemon.wait_state("one", "running")
         daemon.ask("restart", bots=["one"], wait=20)
         last = daemon.ask("events", limit=1)["last"]
-        assert follower.stdout is not None
-        heard: list[int] = []
-        while not heard or heard[-1] < last:
-            heard.append(json.loads(follower.stdout.readline())["seq"])
+        while heard[-1] < last:
+            line = follower.stdout.readline()
+            assert line, follower.communicate()[1]
+            heard.append(json.loads(line)["seq"])
     finally:
         follower.kill()
         follower.communicate()
@@ -442,7 +445,8 @@ def test_noise_on_every_socket_hurts_nobody(daemon: Daemon) -> None:
                     plain.sendall(os.urandom(1_000_000))
                 except OSError:
                     pass  # it hung up: all the better
-        eventually(lambda: daemon.ask("host")["bad_frames"] >= bad + 2000, 15)
+        # Of random frames on the bus one in 256 looks like a stranger's heartbeat, which is no mistake.
+        eventually(lambda: daemon.ask("host")["bad_frames"] >= bad + 1900, 30)
     finally:
         context.destroy(linger=0)
     cycles = daemon.bot("one")["cycles"]
@@ -477,7 +481,7 @@ def test_a_start_is_not_run_into_a_removal(daemon: Daemon) -> None:
         assert starting.result() == "gone"
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     open_runs = sqlite3.connect(f"file:{daemon.data_dir / 'supervisor.db'}?mode=ro", uri=True).execute(
-        "select count(*) from runs join bots on bots.id = runs.bot_id where bots.name = 'going' and runs.ended_at is null"
+        "select count(*) from runs join bots on bots.id = bot_id where name = 'going' and ended_at is null"
     )
     assert open_runs.fetchone() == (0,)
 

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from supervisor.runtime.handlers import handlers_of
 from tests.daemon import Daemon, bot_text, config_text
+from tests.support import eventually
 
 pytestmark = pytest.mark.acceptance
 
@@ -64,3 +67,34 @@ def test_the_strategy_of_the_page_trades(stable: Make) -> None:
     assert found["signal"] in ("BUY", "SELL", "HOLD") and found["figures"].keys() == {"top", "bottom"}
     rules = {one["id"]: one["rule"] for one in daemon.ask("strategies")}
     assert rules["channel:Channel"].startswith("BUY when the close is above the highest high")
+
+
+def documented() -> dict[str, set[str]]:
+    """Of every command on the protocol page that has a result with named keys: those keys."""
+    page = (ROOT / "docs" / "control-protocol.md").read_text("utf-8").split("## Commands\n")[1]
+    found = {}
+    for names, result in re.findall(r"^\| (`.*?`) \|.*?\| (.*) \|$", page.split("### A bot in status")[0], re.M):
+        inside = re.search(r"\{(.*)\}", result)
+        keys = re.sub(r"[:?]\s*(?:\[[^\]]*\]|\{[^}]*\}+|[a-z]+)?", "", inside[1]) if inside else ""
+        for name in re.findall(r"`(\w+)`", names):
+            found[name] = {key.strip() for key in keys.split(",") if key.strip()}
+    listed = page.split("### A bot in status")[1].split("## Events")[0].split(". What is not")[0]
+    found["status"] = set(re.findall(r"`([a-z0-9_]+)`", listed))
+    return found
+
+
+def test_answers_have_the_keys_of_the_page(stable: Make) -> None:
+    daemon = stable(config_text(bots=bot_text("one"))).start()
+    daemon.wait_all("running")
+    keys = documented()
+    assert len(keys["status"]) > 20 and {"down", "handover", "reload", "add"} <= keys.keys()
+    eventually(lambda: daemon.ask("host").get("cpu_percent") is not None, what="a sample of the host")
+    eventually(lambda: daemon.ask("history", bot="one"), what="the first line of the bot's history")
+    given: dict[str, dict[str, Any]] = {key: {"bot": "one"} for key in ("show", "analysis", "history", "logs")}
+    for name in ("ping", "status", "host", "show", "analysis", "history", "events", "logs", "strategies", "accounts",
+                 "account", "symbols"):  # fmt: skip
+        answer = daemon.ask(name, 30.0, **given.get(name, {}))
+        row = answer[0] if isinstance(answer, list) else answer
+        assert keys[name] - {"error"} <= row.keys(), name
+    table = handlers_of(None, None, None)  # type: ignore[arg-type]
+    assert keys.keys() == table.keys()

@@ -221,9 +221,11 @@ def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[
             raise StablehandError("nothing to set", hint="give key=value", code=INVALID)
         entry = unflatten(settings)
         return [(record, entry) for record in select(stable, args)]
-    if not isinstance(updates, list) or not all(isinstance(one, dict) for one in updates):
+    if not isinstance(updates, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("set"), dict) for one in updates
+    ):
         raise StablehandError("updates is a list of {name, set}", code=INVALID)
-    return [(stable.registry.named(str(one.get("name"))), unflatten(one.get("set") or {})) for one in updates]
+    return [(stable.registry.named(str(one.get("name"))), unflatten(one["set"])) for one in updates]
 
 
 def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tuple[dict[str, Any], BotConfig]:

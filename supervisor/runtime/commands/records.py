@@ -38,7 +38,7 @@ async def events(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
     """Journal rows after a number, or the last ones."""
     limit, bot = _number(args, "limit", 100), args.get("bot")
     since = args.get("since")
-    if since is not None and (not isinstance(since, int) or isinstance(since, bool) or since < 0):
+    if since is not None and (not isinstance(since, int) or isinstance(since, bool) or not 0 <= since < 2**63):
         raise StablehandError(f"since = {since!r}: a journal number, 0 or above", code=INVALID)
 
     def query(conn: Any) -> tuple[list[journal.JournalRow], int]:

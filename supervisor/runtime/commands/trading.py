@@ -53,6 +53,7 @@ async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dic
                 "time": figures.time if figures else None,
                 "bots": sum(1 for one in stable.registry.by_name.values() if one.account == name),
                 "connected": figures.connected if figures else None,
+                "ended": figures is not None and figures.detail == "ended",
                 "detail": figures.detail if figures else "",
                 "refused_keys": figures.refused_keys if figures else 0,
             }

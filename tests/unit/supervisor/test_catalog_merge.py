@@ -10,7 +10,7 @@ from protocol.botconfig import AccountConfig
 from protocol.errors import StablehandError
 from supervisor.runtime.catalog import difference, effective, overridden, unflatten, updated
 
-ACCOUNTS = {"main": AccountConfig()}
+ACCOUNTS = {"main": AccountConfig.model_validate({})}
 BASE: dict[str, Any] = {"market": "EURUSD", "strategy": "MA_CROSSOVER", "params": {"fast": 10, "slow": 50}}
 
 
