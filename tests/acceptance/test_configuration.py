@@ -69,7 +69,8 @@ def rows_of_store(daemon: Daemon) -> list[Any]:
 def test_a_broken_strategy_hurts_only_its_own_bot(stable: Make) -> None:
     bots = (
         bot_text("fine", strategy="good:Mine") + bot_text("raising", strategy="raising:Mine")
-        + bot_text("broken", strategy="broken:Mine") + bot_text("leaving", strategy="leaving:Mine", extra="intensity = 1")
+        + bot_text("broken", strategy="broken:Mine")
+        + bot_text("leaving", strategy="leaving:Mine", extra="intensity = 1")
     )  # fmt: skip
     daemon = made(
         stable, bots, good=HOLD, raising=RAISE, broken='\nraise RuntimeError("not today")\n',

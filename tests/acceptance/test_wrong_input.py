@@ -48,19 +48,14 @@ MISTAKES: dict[str, Case] = {
     "unknown_table": Case(HEAD + "[bot_default]\n", 5, ("did you mean 'bot_defaults'?",)),
     "unknown_strategy": Case(ONE.replace("MA_CROSSOVER", "MA_CROSOVER"), 8, ("'MA_CROSOVER'", "MA_CROSSOVER?")),
     "unknown_strategy_module": Case(ONE.replace("MA_CROSSOVER", "mymod:Mine"), 8, ("no module 'mymod'",)),
-    "unknown_strategy_class": Case(
-        ONE.replace("MA_CROSSOVER", "botproc.strategies.ma_crossover:MaCrosover"), 8, ("MaCrossover",)
-    ),
     "unknown_timeframe": Case(ONE + 'timeframe = "H11"\n', 9, ("did you mean 'H1",)),
     "unknown_symbol": Case(ONE.replace('"EURUSD"', '"EURUDS"'), 7, ("did you mean 'EURUSD'?",)),
     "unknown_symbol_of_account": Case(HEAD + 'symbols = ["EURUSD", "EURUDS"]\n', 5, ("EURUDS", "EURUSD")),
     "unknown_parameter": Case(ONE + "params = { fats = 10 }\n", 9, ("'fats'", "did you mean 'fast'?")),
     "parameter_in_a_table": Case(ONE + "[bots.params]\nfast = 10\nslo = 30\n", 11, ("'slo'", "'slow'")),
-    "parameters_that_contradict": Case(ONE + "params = { fast = 50, slow = 20 }\n", 9, ("fast (50)", "slow (20)")),
     "duplicate_bot": Case(ONE + BOT, 10, ("'one'", "line 5")),
     "risk_out_of_bounds": Case(ONE + "risk_percent = 101\n", 9, ("risk_percent = 101", "100")),
     "interval_out_of_bounds": Case(ONE + "check_interval_seconds = 0.01\n", 9, ("check_interval_seconds", "0.1")),
-    "wrong_default": Case(HEAD + '[bot_defaults]\npriority = "high"\n', 6, ("priority = 'high'", "whole number")),
     "netting": Case(
         HEAD + 'margin_mode = "netting"\n' + BOT + BOT.replace('"one"', '"two"'), 12, ("'one' and 'two'", "EURUSD")
     ),
