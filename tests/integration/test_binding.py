@@ -28,13 +28,12 @@ def context() -> Iterator[zmq.Context[Any]]:
     made.destroy(linger=0)
 
 
-def bound(context: zmq.Context[Any], folder: Path, keys: KeyPair) -> Endpoints:
+def bound(folder: Path, keys: KeyPair) -> Endpoints:
     """Bind as a supervisor does, remember it, and end."""
+    context: zmq.Context[Any] = zmq.Context()
     made = bind_all(context, "tcp", folder, folder, ["main", "other"], keys, 1)
     made.endpoints.save(folder)
-    for one in (made.bus, made.control, made.events):
-        one.unbind(one.getsockopt_string(zmq.LAST_ENDPOINT))
-        one.close(linger=0)
+    context.destroy(linger=0)  # returns when the ports are really given back, as the end of a process does
     return made.endpoints
 
 
@@ -42,25 +41,25 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def test_ports_are_kept(context: zmq.Context[Any], tmp_path: Path, keys: KeyPair) -> None:
-    first = bound(context, tmp_path, keys)
+def test_ports_are_kept(tmp_path: Path, keys: KeyPair) -> None:
+    first = bound(tmp_path, keys)
     own = [first.bus, first.control, first.events, *first.accounts["main"].values(), *first.accounts["other"].values()]
     assert len(set(own)) == 7
-    assert bound(context, tmp_path, keys) == first
+    assert bound(tmp_path, keys) == first
 
 
 def test_a_port_that_another_program_has_by_now_is_given_up(
     context: zmq.Context[Any], tmp_path: Path, keys: KeyPair
 ) -> None:
-    first = bound(context, tmp_path, keys)
+    first = bound(tmp_path, keys)
     with socket.socket() as bus, socket.socket() as orders:
         for taken, address in ((bus, first.bus), (orders, first.accounts["main"]["orders"])):
             taken.bind(("127.0.0.1", port_of(address)))
             taken.listen()
         with FileLock(tmp_path / "locks" / "account-main"):
-            awaited = bound(context, tmp_path, keys)
+            awaited = bound(tmp_path, keys)
             # A gateway that lives has its port itself; it looks taken as well.
             assert awaited.bus != first.bus and awaited.accounts == first.accounts
-        alone = bound(context, tmp_path, keys)
+        alone = bound(tmp_path, keys)
         assert alone.accounts["main"]["orders"] != first.accounts["main"]["orders"]
         assert alone.accounts["main"]["market"] == first.accounts["main"]["market"]
