@@ -11,6 +11,7 @@ import pytest
 
 import tests.daemon
 from tests.daemon import PROFILES, Daemon, installation
+from tests.leaks import Holdings, left_since
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +29,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("--profile")
     if metafunc.definition.get_closest_marker("both_profiles") and "profile" in metafunc.fixturenames and not chosen:
         metafunc.parametrize("profile", sorted(PROFILES), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def leak_guard() -> Iterator[None]:
+    """Every test ends with the processes, threads and descriptors that it began with."""
+    before = Holdings.now()
+    yield
+    left = left_since(before)
+    assert not left, f"left behind by this test: {left}"
 
 
 @pytest.fixture
