@@ -113,7 +113,7 @@ def threads() -> int:
     """Threads of this process: Python's own, and on Linux those of C libraries too."""
     count = threading.active_count()
     try:
-        return max(count, os.stat("/proc/self/task").st_nlink - 2)  # one folder for each, beside `.` and `..`
+        return max(count, Path("/proc/self/task").stat().st_nlink - 2)  # a folder for each, beside `.` and `..`
     except OSError:
         return count
 

@@ -130,9 +130,7 @@ def add_results(conn: Connection, results: Sequence[ResultRow]) -> None:
     statement = insert_for(conn, order_results)
     changed = {column.name: statement.excluded[column.name] for column in order_results.c if not column.primary_key}
     conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=["id"], set_=changed, where=order_results.c.status == "unknown"
-        ),
+        statement.on_conflict_do_update(index_elements=["id"], set_=changed, where=order_results.c.status == "unknown"),
         [asdict(result) for result in results],
     )
 

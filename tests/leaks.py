@@ -34,7 +34,9 @@ def left_since(before: Holdings) -> str:
 
     def leaks() -> list[str]:
         now = Holdings.now()
-        found = [f"process {pid}" for pid, _ in now.children - before.children]
+        shared = {pid for pid, _ in before.children}
+        # What a supervisor that several tests share starts is its own business, and its clean-up's.
+        found = [f"process {pid}" for pid, _ in now.children - before.children if not _descends(pid, shared)]
         found += [f"thread {one.name}" for one in now.threads - before.threads if one.is_alive()]
         if now.descriptors > before.descriptors + _CACHED_DESCRIPTORS:
             found.append(f"{now.descriptors - before.descriptors} descriptors")
@@ -56,6 +58,13 @@ def _children() -> frozenset[tuple[int, float]]:
         except psutil.NoSuchProcess:
             continue  # it has ended meanwhile: that is what is asked of it
     return frozenset(found)
+
+
+def _descends(pid: int, ancestors: set[int]) -> bool:
+    try:
+        return any(parent.pid in ancestors for parent in psutil.Process(pid).parents())
+    except psutil.NoSuchProcess:
+        return True  # it has ended meanwhile
 
 
 def _descriptors() -> int:
