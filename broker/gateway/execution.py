@@ -18,6 +18,7 @@ from broker.gateway.deals import FAR, Deals
 from broker.gateway.memory import NOT_REMEMBERED, Memory, Outcome, Pending, refusal
 from broker.gateway.requests import mismatch, request_of, status_of
 from broker.gateway.settle import found
+from broker.structs import TradePosition
 from protocol.messages import Order, OrderResult, Phase
 from protocol.progress import Progress
 from store.ledger import OrderIntent, ResultRow
@@ -156,7 +157,7 @@ class Executor:
     def _result(self, order: Order, row: ResultRow, reason: str) -> OrderResult:
         position = None
         if row.status == "done":
-            held = self._terminal.positions_get(symbol=order.symbol)
+            held = self._held(order, row)
             if held is None:
                 reason = reason or "the position afterwards is not known"
             position = next((p._asdict() for p in held or () if p.magic == order.magic), None)
@@ -171,6 +172,18 @@ class Executor:
             price=row.price,
             position=position,
         )
+
+    def _held(self, order: Order, row: ResultRow) -> Sequence[TradePosition] | None:
+        """The positions among which the bot's is; None where the terminal does not say.
+
+        By ticket first: an entry's position has its order's number, except where it was added to another.
+        With a position for each of many bots on the symbol, pricing them all costs more than the order.
+        """
+        if order.action == "open" and row.order:
+            named = self._terminal.positions_get(ticket=row.order)
+            if named:
+                return named
+        return self._terminal.positions_get(symbol=order.symbol)
 
     def resolve(self) -> list[OrderResult]:
         """Look for orders whose answer was lost; those that are clear now, committed."""

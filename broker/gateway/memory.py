@@ -123,8 +123,8 @@ class Memory:
             for pending, intent in meant:
                 if intent.action == "open":
                     earlier = entry_for_decision(connection, intent.bot_id, intent.decision)
-                    if earlier is not None and earlier.id != intent.id:
-                        reason = f"this decision has had its entry: {earlier.id}"
+                    if earlier is not None and earlier != intent.id:
+                        reason = f"this decision has had its entry: {earlier}"
                         refused.append((pending, refusal(pending.id, reason)))
                         continue
                 kept.append((pending, intent))
