@@ -113,6 +113,11 @@ class AccountConfig(Frozen):
 
     kind: Literal["paper"] = "paper"
     """`paper`: the embedded terminal, with MetaTrader 5's API."""
+    terminal: Literal["embedded", "process"] = "embedded"
+    """Where the paper terminal lives: in the gateway, or in a process of its own, which outlives the gateway."""
+    terminal_timeout_seconds: float = Field(10.0, gt=0, le=120)
+    """`process`: a call without an answer in so many seconds has failed. A lost order counts as never executed
+    only half as long again after that."""
     feed: Literal["synthetic", "replay"] = "synthetic"
     """Where prices come from: the embedded market, or MetaTrader CSV exports."""
     seed: int = Field(7, ge=0, le=2**63 - 1)

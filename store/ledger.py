@@ -29,6 +29,7 @@ __all__ = [
     "add_intents",
     "add_results",
     "all_deals",
+    "deals_of_results",
     "entry_for_decision",
     "fences_all",
     "gateway_halts",
@@ -179,6 +180,11 @@ def unresolved(conn: Connection) -> list[OrderIntent]:
         .order_by(order_intents.c.at, order_intents.c.bot_id, order_intents.c.epoch, order_intents.c.seq)
     )
     return [_intent(row) for row in conn.execute(query)]
+
+
+def deals_of_results(conn: Connection) -> set[int]:
+    """Tickets of the deals that are known to be an order's."""
+    return set(conn.execute(select(order_results.c.deal).where(order_results.c.deal > 0)).scalars())
 
 
 def entry_for_decision(conn: Connection, bot_id: int, decision: str) -> str | None:

@@ -31,7 +31,11 @@ class Deals:
 
     def collect(self) -> int:
         """Read what is new from the terminal into `unbooked`; how many deals that were."""
-        deals = self._terminal.history_deals_get(self._last_time, FAR)
+        try:
+            deals = self._terminal.history_deals_get(self._last_time, FAR)
+        except Exception:  # this comes between an order and its result, which must not be lost with it
+            log.exception("deals cannot be read; next try with the next step")
+            return 0
         if deals is None:
             log.warning("deals cannot be read: %s; next try with the next step", self._terminal.last_error())
             return 0

@@ -56,7 +56,7 @@ class Executor:
         self._progress = progress
         self._settle = settle
         self._hang_limit = hang_limit
-        self._claimed: set[int] = set()  # deals that are known to be an order's
+        self._claimed: set[int] = memory.claimed()  # deals that are known to be an order's
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
 
@@ -154,10 +154,18 @@ class Executor:
             return api.TRADE_RETCODE_POSITION_CLOSED, f"there is no position {order.position}"
         return 0, mismatch(order, positions[0]._asdict())
 
+    def holds(self, bot_id: int) -> str:
+        """Id of an order of this bot whose outcome is not known yet: its position cannot be told before."""
+        return next((intent.id for intent in self.unresolved if intent.bot_id == bot_id), "")
+
     def _result(self, order: Order, row: ResultRow, reason: str) -> OrderResult:
         position = None
         if row.status == "done":
-            held = self._held(order, row)
+            try:
+                held = self._held(order, row)
+            except Exception:  # the order is done and committed: that must be answered, whatever comes after
+                log.exception("order %s: the position afterwards cannot be read", row.id)
+                held = None
             if held is None:
                 reason = reason or "the position afterwards is not known"
             position = next((p._asdict() for p in held or () if p.magic == order.magic), None)
@@ -187,10 +195,14 @@ class Executor:
 
     def resolve(self) -> list[OrderResult]:
         """Look for orders whose answer was lost; those that are clear now, committed."""
+        if not self.unresolved:
+            return []
         info = self._terminal.terminal_info()
         deals = self._terminal.history_deals_get(0, FAR)
         positions = self._terminal.positions_get()
-        if not self.unresolved or info is None or not info.connected or deals is None or positions is None:
+        if info is None or not info.connected or deals is None or positions is None:
+            # What was sent may arrive, or come into the history, only once the terminal is connected again.
+            self._unresolved_since = time.monotonic()
             return []
         late = time.monotonic() - self._unresolved_since >= self._settle
         clear: list[tuple[OrderIntent, ResultRow]] = []

@@ -12,7 +12,15 @@ from broker.gateway.deals import Deals
 from protocol.messages import Order
 from store.database import Database
 from store.errors import StoreConflict, StoreError
-from store.ledger import OrderIntent, ResultRow, add_intents, add_results, entry_for_decision, unresolved
+from store.ledger import (
+    OrderIntent,
+    ResultRow,
+    add_intents,
+    add_results,
+    deals_of_results,
+    entry_for_decision,
+    unresolved,
+)
 
 NOT_REMEMBERED: Final = "in force, NOT remembered"
 
@@ -51,6 +59,11 @@ class Memory:
         """Intents of earlier processes whose outcome is not known."""
         with self._ledger.read() as connection:
             return unresolved(connection)
+
+    def claimed(self) -> set[int]:
+        """Deals that are the results of orders."""
+        with self._ledger.read() as connection:
+            return deals_of_results(connection)
 
     def intent_of(self, pending: Pending) -> OrderIntent:
         """The intent of an order, with the newest tickets seen before its send."""
