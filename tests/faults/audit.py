@@ -64,13 +64,13 @@ def _executions_are_results(stage: Stage, deals: tuple[Any, ...]) -> None:
     """One to one: what the terminal executed for bots, and the orders that the ledger calls done."""
     executed = Counter(deal.order for deal in deals if deal.magic and deal.reason == _EXPERT)
 
-    def told() -> Counter[int] | None:
+    def told() -> list[Counter[int]]:
         results = Counter(
             row[0] for row in stage.rows("SELECT \"order\" FROM order_results WHERE status = 'done' AND deal > 0")
         )
-        return results if executed.keys() <= results.keys() else None
+        return [results] if executed.keys() <= results.keys() else []
 
-    results = eventually(told, 20.0, what="a result for each execution")
+    results = eventually(told, 20.0, what="a result for each execution")[0]
     assert max(results.values(), default=1) == 1, f"two orders claim one execution: {results}"
     assert max(executed.values(), default=1) == 1, f"an order was executed twice: {executed}"
     entries = stage.rows(

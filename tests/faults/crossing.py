@@ -108,9 +108,9 @@ class Crossing:
 
     def _serve(self, gateway: socket.socket) -> None:
         with closing(gateway), closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as terminal:
-            terminal.connect(str(self._real))
             gateway.settimeout(None)
             with suppress(OSError):
+                terminal.connect(str(self._real))
                 while not self._closing.is_set():
                     self._one(gateway, terminal, wire.receive(gateway))
 
