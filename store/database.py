@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from store.errors import StoreError, store_error
 from store.migrations.heads import HEADS
@@ -151,7 +152,12 @@ def _tune_sqlite(engine: Engine, synchronous: Synchronous, busy_timeout: float) 
     def began(connection: Connection) -> None:
         # A writer takes the lock first: a reader that turns writer half-way could only fail.
         reading = connection.get_execution_options().get("stablehand_read", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        words = "BEGIN" if reading else "BEGIN IMMEDIATE"
+        try:
+            # By the driver: SQLAlchemy's own way to say one word costs more than the whole transaction around it.
+            connection.connection.driver_connection.execute(words)  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(words, None, error, sqlite3.Error, dialect=connection.dialect) from error
 
 
 def _make_current(database: Database) -> None:

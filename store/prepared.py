@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Executable
+from sqlalchemy.engine.processors import to_float
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -28,8 +29,9 @@ class Prepared:
     def __init__(self, make: Callable[[Connection], Executable]) -> None:
         self._make = make
         self._text = ""
-        #: Name, fixed value (where the row has none), and what turns it into what the driver takes.
-        self._slots: tuple[tuple[str, Any, Maker | None], ...] = ()
+        self._names: tuple[str, ...] = ()
+        self._fixed: dict[str, Any] = {}  # values that the statement itself has
+        self._makers: tuple[tuple[int, Maker], ...] = ()  # place, and what makes of the value what the driver takes
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> None:
         """Execute it with each row's values by name."""
@@ -57,19 +59,23 @@ class Prepared:
             return
         statement: Any = self._make(connection)
         compiled: SQLCompiler = statement.compile(dialect=connection.dialect)
+        self._names = tuple(compiled.positiontup or ())
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
         makers = compiled._bind_processors
-        self._slots = tuple(
-            (name, compiled.params.get(name), makers.get(name))  # type: ignore[misc]
-            for name in compiled.positiontup or ()
+        self._makers = tuple(
+            (place, makers[name])  # type: ignore[misc]
+            for place, name in enumerate(self._names)
+            if name in makers and makers[name] is not to_float  # a float is one already
         )
         self._text = str(compiled)
 
     def _values(self, row: Values) -> tuple[Any, ...]:
-        out = []
-        for name, fixed, maker in self._slots:
-            value = row.get(name, fixed)
-            out.append(value if maker is None else maker(value))
-        return tuple(out)
+        if self._fixed:
+            row = {**self._fixed, **row}
+        values = [row[name] for name in self._names]
+        for place, make in self._makers:
+            values[place] = make(values[place])
+        return tuple(values)
 
     def _drive(self, connection: Connection, work: Callable[[Any], Any]) -> Any:
         cursor = connection.connection.cursor()
