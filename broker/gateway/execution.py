@@ -16,7 +16,7 @@ from broker.api import Terminal
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
 from broker.gateway.memory import NOT_REMEMBERED, Memory, Outcome, Pending, refusal
-from broker.gateway.requests import mismatch, request_of, status_of
+from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
 from broker.structs import TradePosition
 from protocol.messages import Order, OrderResult, Phase
@@ -59,6 +59,7 @@ class Executor:
         self._claimed: set[int] = memory.claimed()  # deals that are known to be an order's
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
+        self._fillings: dict[str, int] = {}
 
     def execute(self, group: Sequence[Pending], answer: Answer) -> None:
         """Execute orders one after the other; `answer` is called once for each, after its result is committed."""
@@ -113,11 +114,11 @@ class Executor:
             retcode, reason = self._check_position(order)
             if reason:
                 return refusal(pending.id, reason, retcode)
-            info = self._terminal.symbol_info(order.symbol)
+            filling = self._filling(order.symbol)
             tick = self._terminal.symbol_info_tick(order.symbol)
-            if info is None or tick is None:
+            if filling is None or tick is None:
                 return refusal(pending.id, f"{order.symbol}: {self._terminal.last_error()[1]}")
-            answer = self._terminal.order_send(request_of(order, info._asdict(), tick.bid, tick.ask))
+            answer = self._terminal.order_send(request_of(order, filling, tick.bid, tick.ask))
         except Exception as error:
             # Whatever it was, the request may have reached the market: it is found out, not assumed.
             log.exception("order %s: the terminal raised", pending.id)
@@ -126,6 +127,8 @@ class Executor:
             self._progress.move(Phase.IDLE, self._hang_limit)
         if answer is None:
             return ResultRow(pending.id, "unknown", reason=str(self._terminal.last_error()[1]), at=time.time())
+        if answer.retcode == api.TRADE_RETCODE_INVALID_FILL:
+            self._fillings.pop(order.symbol, None)  # the broker has changed it: asked for anew with the next order
         status = status_of(answer.retcode)
         done = status == "done"
         if done:
@@ -142,6 +145,16 @@ class Executor:
             reason="" if done else answer.comment,
             at=time.time(),
         )
+
+    def _filling(self, symbol: str) -> int | None:
+        """The filling mode for a symbol, asked for once; None where the terminal does not know the symbol."""
+        known = self._fillings.get(symbol)
+        if known is None:
+            info = self._terminal.symbol_info(symbol)
+            if info is None:
+                return None
+            known = self._fillings[symbol] = filling_of(info._asdict())
+        return known
 
     def _check_position(self, order: Order) -> tuple[int, str]:
         """A close or a change of stops must mean a position of this bot: (retcode, why it does not)."""

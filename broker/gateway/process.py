@@ -40,7 +40,7 @@ def run_gateway(spec: RunSpec) -> int:
 
 
 def _open(context: zmq.Context[Any], spec: RunSpec) -> Gateway:
-    ledger = open_database(Path(spec.data_dir) / f"ledger-{spec.account_name}.db", "ledger")
+    ledger = open_database(Path(spec.data_dir) / f"ledger-{spec.account_name}.db", "ledger", keep=True)
     try:
         terminal = open_terminal(spec)
     except BaseException:
