@@ -45,8 +45,11 @@ def measure(folder: Path, bots: int = 500, bars: int = 60) -> dict[str, Any]:
     last: dict[tuple[str, int], float] = {}
     moments: dict[float, float] = {}
     counts: dict[tuple[str, int], int] = {}
+    ready = max(answer["ready"] for answer in answers)  # before it somebody had not subscribed yet
     for answer in answers:
-        for symbol, seq, count, published, received in answer:
+        for symbol, seq, count, published, received in answer["bars"]:
+            if published < ready:
+                continue
             key = symbol, seq
             counts[key] = counts.get(key, 0) + count
             last[key] = max(last.get(key, 0.0), (received - published) * 1000)
@@ -71,7 +74,7 @@ def _receiver(told: dict[str, Any]) -> subprocess.Popen[str]:
     return process
 
 
-def _answer(process: subprocess.Popen[str], timeout: float) -> list[list[Any]]:
+def _answer(process: subprocess.Popen[str], timeout: float) -> dict[str, Any]:
     assert process.stdout is not None
     try:
         lines = process.stdout.read()
@@ -80,11 +83,11 @@ def _answer(process: subprocess.Popen[str], timeout: float) -> list[list[Any]]:
         process.kill()
         process.wait(5)
         process.stdout.close()
-    found: list[list[Any]] = json.loads(lines)
+    found: dict[str, Any] = json.loads(lines)
     return found
 
 
-def _receive(told: dict[str, Any]) -> list[list[Any]]:
+def _receive(told: dict[str, Any]) -> dict[str, Any]:
     """For each bar: symbol, number, how many bots of this process had it, when published, when the last had it."""
     context: zmq.Context[Any] = zmq.Context()
     poller = zmq.Poller()
@@ -110,7 +113,8 @@ def _receive(told: dict[str, Any]) -> list[list[Any]]:
         feed.close()
     context.destroy(linger=0)
     newest = max((row[3] for row in found.values()), default=0.0)
-    return [row for row in found.values() if row[3] < newest]  # the newest may have been cut off by the end
+    # The newest may have been cut off by the end.
+    return {"ready": quiet_until, "bars": [row for row in found.values() if row[3] < newest]}
 
 
 def _spread(values: list[float]) -> dict[str, float]:
