@@ -15,7 +15,7 @@ from broker.gateway.deals import FAR
 from protocol.codec import encode
 from protocol.messages import Attached, Fenced, Order, OrderQuery, OrderResult
 from tests.faults.audit import audit
-from tests.faults.crossing import POLICIES, Fault, Policy
+from tests.faults.crossing import POLICIES, Fault
 from tests.faults.stage import Stage
 from tests.gateway_rig import last_bar_time
 from tests.scale import IN_FLIGHT, LATE_FILL, TERMINAL_TIMEOUT
@@ -30,11 +30,11 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-def attach(stage: Stage, epoch: int = 1, *, fence: bool = True) -> tuple[GatewayClient, Attached]:
+def attach(stage: Stage, epoch: int = 1, *, bot_id: int = 1, fence: bool = True) -> tuple[GatewayClient, Attached]:
     if fence:
-        assert stage.rig.supervisor.fence(1, epoch).ok
-    stage.rig.feed(1, epoch, "EURUSD")
-    client = stage.rig.client(1, epoch)
+        assert stage.rig.supervisor.fence(bot_id, epoch).ok
+    stage.rig.feed(bot_id, epoch, "EURUSD")
+    client = stage.rig.client(bot_id, epoch)
     return client, again(client)
 
 
@@ -78,44 +78,47 @@ def trades(stage: Stage) -> int:
     return sum(deal.magic != 0 for deal in stage.direct.history_deals_get(0, FAR))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_fill_that_comes_long_after_the_gateway_died_is_found(policy: Policy) -> None:
+def test_fills_that_come_long_after_the_gateway_died_are_found() -> None:
     """Also where the broker cuts, rewrites or drops the comment: it is a hint and no identity."""
-    with Stage(policy=policy, timeout=max(TERMINAL_TIMEOUT, 4.0)) as stage:
-        client, told = attach(stage)
-        order = entry(client, told, comment="a comment of more than 16 letters")
-        fault = stage.crossing.arm(Fault("kill_sent", delay=max(LATE_FILL, 3.0)))
+    with Stage(timeout=max(TERMINAL_TIMEOUT, 4.0)) as stage:
+        for bot_id, policy in enumerate(POLICIES, 1):
+            stage.crossing.policy = policy
+            client, told = attach(stage, bot_id=bot_id)
+            order = entry(client, told, comment="a comment of more than 16 letters")
+            fault = stage.crossing.arm(Fault("kill_sent", delay=max(LATE_FILL, 3.0)))
+            thread, results = in_background(client, order)
+            eventually(fault.fired.is_set, 20.0)
+            stage.start_gateway()
+            assert trades(stage) == bot_id - 1 or fault.done.is_set()
+            thread.join(60.0)
+            assert outcome(client, order.id).status == "done", policy
+            assert results[0].status in ("done", "unknown")
+            assert trades(stage) == bot_id
+            assert again(client).position is not None
+            audit(stage)
+
+
+def test_killed_at_each_crash_point(stage: Stage) -> None:
+    done = 0
+    for bot_id, kind in enumerate(("kill_before_send", "kill_executed", "kill_uncommitted", "kill_committed"), 1):
+        client, told = attach(stage, bot_id=bot_id)
+        order = entry(client, told)
+        fault = stage.crossing.arm(Fault(kind))
         thread, results = in_background(client, order)
-        eventually(fault.fired.is_set, 20.0)
+        eventually(fault.done.is_set, 20.0, what=kind)
+        stage.crossing.disarm()
         stage.start_gateway()
-        assert trades(stage) == 0 or fault.done.is_set()
         thread.join(60.0)
-        assert outcome(client, order.id).status == "done"
-        assert results[0].status in ("done", "unknown")
-        assert trades(stage) == 1
-        assert again(client).position is not None
+        result = outcome(client, order.id)
+        executed = kind != "kill_before_send"
+        done += executed
+        assert (result.status, trades(stage)) == ("done" if executed else "refused", done), (kind, results)
+        told = again(client)
+        assert (told.position is not None) is executed
+        # Sent again, whole: it is answered from memory.
+        assert client.send(order).status == result.status
+        assert trades(stage) == done
         audit(stage)
-
-
-@pytest.mark.parametrize("kind", ["kill_before_send", "kill_executed", "kill_uncommitted", "kill_committed"])
-def test_killed_at_a_crash_point(stage: Stage, kind: str) -> None:
-    client, told = attach(stage)
-    order = entry(client, told)
-    fault = stage.crossing.arm(Fault(kind))
-    thread, results = in_background(client, order)
-    eventually(fault.done.is_set, 20.0)
-    stage.crossing.disarm()
-    stage.start_gateway()
-    thread.join(60.0)
-    result = outcome(client, order.id)
-    executed = kind != "kill_before_send"
-    assert (result.status, trades(stage)) == (("done", 1) if executed else ("refused", 0)), results
-    told = again(client)
-    assert (told.position is not None) is executed
-    # Sent again, whole: it is answered from memory.
-    assert client.send(order).status == result.status
-    assert trades(stage) == int(executed)
-    audit(stage)
 
 
 def test_the_fence_of_the_next_epoch_waits_for_the_order_in_flight(stage: Stage) -> None:
