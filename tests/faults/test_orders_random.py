@@ -12,7 +12,7 @@ import pytest
 from tests.faults.audit import audit
 from tests.faults.crossing import ANSWERS, KILLS, POLICIES, Fault
 from tests.faults.stage import SYMBOLS, Stage
-from tests.scale import LATE_FILL, ORDER_ROUNDS, SOAK, TERMINAL_TIMEOUT
+from tests.scale import LATE_FILL, ORDER_ROUNDS, TERMINAL_TIMEOUT
 from tests.support import eventually
 
 pytestmark = [pytest.mark.posix, pytest.mark.acceptance]
@@ -127,7 +127,7 @@ class Rounds:
         old.wait(10)
 
 
-@pytest.mark.timeout(0 if SOAK else 240)
+@pytest.mark.timeout(0 if ORDER_ROUNDS > 30 else 240)
 def test_random_faults() -> None:
     """Every kind of fault once, in an order that the seed gives; with more rounds, kinds as they fall."""
     shuffled = random.Random(SEED)
