@@ -1,0 +1,2 @@
+"""page"""
+def render(found): return ""
