@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
@@ -26,6 +27,10 @@ ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 
 #: Columns of `bars`, in MetaTrader's order. `time` is the bar's opening on the server's clock, in UTC.
 COLUMNS: Final = ("time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+
+
+#: A column's values by its name.
+Columns = Callable[[str], "NDArray[np.float64]"]
 
 
 class StrategyParams(BaseModel):
@@ -97,6 +102,7 @@ class Strategy(ABC):
     id: ClassVar[str] = ""
     title: ClassVar[str] = ""
     Params: ClassVar[type[StrategyParams]] = StrategyParams
+    _at_hand: tuple[pd.DataFrame, Columns] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,21 +138,35 @@ class Strategy(ABC):
         """Whether the rule looks at the bot's position: then the terminal is asked for it before each decision."""
         return type(self).analyze_held is not Strategy.analyze_held
 
-    def decide(self, bars: pd.DataFrame, position: Position | None = None) -> Signal:
+    def decide(
+        self, bars: pd.DataFrame, position: Position | None = None, at_hand: Columns | None = None
+    ) -> Signal:
         """The signal of exactly the last `lookback` bars: what bots, backtests and `analysis` call.
 
         Cutting here makes the answer the same however much history is at hand. Raises ValueError when there
         are fewer bars than `lookback`, TypeError when the strategy answers something else than a Signal.
+
+        `at_hand` gives the columns of `bars` (exactly `lookback` rows) as `last` does: who decides on thousands of
+        bars has them, and taking them out of a frame costs more than most rules.
         """
         needed = self._enough(bars)
+        self._at_hand = (bars, at_hand) if at_hand is not None else None
         signal = self.analyze_held(bars if len(bars) == needed else bars.iloc[-needed:], position)
         if not isinstance(signal, Signal) or signal.action not in ACTIONS:
             raise TypeError(f"{self.id} answered {signal!r}; a Signal with BUY, SELL, HOLD or EXIT is wanted")
         return signal
 
     def last(self, bars: pd.DataFrame, column: str) -> NDArray[np.float64]:
-        """The last `lookback` values of a column as a float64 array, as TA-Lib wants it. Raises ValueError."""
-        return bars[column].to_numpy(dtype=np.float64)[-self._enough(bars) :]
+        """The last `lookback` values of a column as a float64 array, as TA-Lib wants it. Raises ValueError.
+
+        Of `time`: seconds of the server's clock.
+        """
+        needed = self._enough(bars)
+        if self._at_hand is not None and bars is self._at_hand[0]:
+            return self._at_hand[1](column)
+        if column == "time":
+            return np.asarray(bars["time"].values[-needed:], "datetime64[ns]").astype(np.int64) / 1e9
+        return bars[column].to_numpy(dtype=np.float64)[-needed:]
 
     def _enough(self, bars: pd.DataFrame) -> int:
         needed = self.lookback

@@ -51,8 +51,10 @@ class PaperDesk:
 
     def last_deal(self, position_id: int) -> dict[str, Any] | None:
         """The newest deal of a position."""
-        deals = self._known(self._terminal.history_deals_get(position=position_id))
-        return dict(deals[-1]._asdict()) if deals else None
+        # From the end: `history_deals_get` looks at all of them, and a backtest makes thousands.
+        deals = reversed(self._terminal.account.deals)
+        found = next((deal for deal in deals if deal.position_id == position_id), None)
+        return dict(found._asdict()) if found is not None else None
 
     def calc_profit(self, side: Side, volume: float, price_open: float, price_close: float) -> float:
         """Profit in account currency."""

@@ -1,2 +1,3 @@
-"""page"""
-def render(found): return ""
+def render(found: dict[str, object]) -> str:
+    """Placeholder until the page is drawn."""
+    return ""

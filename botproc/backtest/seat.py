@@ -45,6 +45,7 @@ class Seat:
         self._terminal = terminal
         self._failing = ""
         self._lookback = self.strategy.lookback
+        self._bars = pd.DataFrame()
         self._tape = Tape(terminal, config.market, config.timeframe, max(self._lookback, HISTORY))
         self._trader = Trader(config, self.desk, self._report)
 
@@ -63,7 +64,8 @@ class Seat:
         position = self._trader.own_position(fresh=self.strategy.minds_position)
         self.decisions += 1
         try:
-            signal = self.strategy.decide(self._tape.frame(self._lookback), position)
+            self._bars = self._tape.frame(self._lookback)
+            signal = self.strategy.decide(self._bars, position, self._tape.columns(self._lookback))
         except Exception as error:
             self.errors += 1
             told = f"{type(error).__name__}: {error}"
@@ -80,11 +82,9 @@ class Seat:
         if signal is None:
             self._trader.watch()
             return
-        self._trader.on_bar(signal, self._bars(signal), self._tape.last_time)
-
-    def _bars(self, signal: Signal) -> pd.DataFrame:
-        """Only an entry looks at them; its ATR at the last `HISTORY`."""
-        return self._tape.frame(HISTORY if signal.action in ("BUY", "SELL") else 1)
+        # Only an entry looks at the bars, and its ATR at the last `HISTORY`: cutting them costs as much as deciding.
+        bars = self._tape.frame(HISTORY) if signal.action in ("BUY", "SELL") else self._bars
+        self._trader.on_bar(signal, bars, self._tape.last_time)
 
     def _report(self, action: str, text: str, data: dict[str, Any]) -> None:
         self.notes.append(Note(self._terminal.now, self.config.name, action, text))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from botproc.strategy import COLUMNS, Columns
 from botproc.window import Window, frame_of
 from broker.api import Rates
 from broker.market import TIMEFRAMES, closed_only
@@ -27,6 +29,7 @@ class Tape:
         self._count = 0
         if isinstance(terminal.feed, ReplayFeed) and timeframe == series.timeframe:
             self._whole = frame_of(series.rates)
+            self._columns = {name: series.rates[name].astype(np.float64) for name in COLUMNS}
             self._times: list[int] = series.rates["time"].tolist()
             self._count = series.opened - series.forming
             return
@@ -53,6 +56,13 @@ class Tape:
         opened = int.from_bytes(row[:8], "little", signed=True)
         if opened != self.last_time:
             raise ValueError(f"the bar of {opened} closed where that of {self.last_time} was expected")
+
+    def columns(self, bars: int) -> Columns | None:
+        """The columns of `frame(bars)`; None where they are no sooner had than out of the frame."""
+        if self._whole is None:
+            return None
+        stop = self._count
+        return lambda column: self._columns[column][stop - bars : stop]
 
     def frame(self, bars: int) -> pd.DataFrame:
         """The last bars, at most so many."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _DAY: Final = 86_400
 _HOUR: Final = 3_600
-_NANO: Final = 1_000_000_000
 #: Exchange hours in New York's clock, in seconds of its day. Frankfurt is six hours ahead of it, but for the weeks
 #: in which only one of the two has changed its clock.
 _SESSIONS: Final = {"US": (9 * _HOUR + 1800, 16 * _HOUR), "DE": (3 * _HOUR, 11 * _HOUR + 1800)}
@@ -77,7 +76,7 @@ class IndexMomentum(Strategy):
         before, rsi = float(line[-2]), float(line[-1])
         mean = sma(volume, p.volume)
         ratio = float(volume[-1]) / mean if mean > 0 else 0.0
-        gap = 100.0 * (float(bars["open"].iloc[-1]) / float(close[-2]) - 1.0)
+        gap = 100.0 * (float(self.last(bars, "open")[-1]) / float(close[-2]) - 1.0)
         figures = {"rsi": rsi, "rsi_before": before, "volume_ratio": ratio, "gap": gap}
         tail = f"RSI({p.rsi}) {rsi:.2f} after {before:.2f}, volume {ratio:.2f} x its mean"
         if p.session_filter and not self._in_session(bars):
@@ -102,7 +101,7 @@ class IndexMomentum(Strategy):
 
     def _in_session(self, bars: pd.DataFrame) -> bool:
         """Whether the last bar overlaps the exchange's hours; its length is the shortest step between the last bars."""
-        times = bars["time"].iloc[-10:].astype("int64").to_numpy() // _NANO
+        times = self.last(bars, "time")[-10:]
         length = int(np.diff(times).min())
         if length >= _DAY:
             return True

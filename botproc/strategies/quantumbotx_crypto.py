@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-import pandas as pd
 import talib
 from pydantic import model_validator
 
@@ -13,11 +12,14 @@ from botproc.strategies.regime import RegimeParams, read
 from botproc.strategy import Action, Signal, Strategy, StrategyParams, param, wilder_bars
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from botproc.indicators import Values
 
 _DAY_OF_BARS: Final = 24
 _WEEKEND_DISTANCE: Final = 15.0
 _SATURDAY: Final = 5
+_DAY: Final = 86_400
 
 
 class QuantumbotxCryptoParams(RegimeParams):
@@ -69,7 +71,7 @@ class QuantumbotxCrypto(Strategy):
         close, high, low = (self.last(bars, name) for name in ("close", "high", "low"))
         regime, rsi = read(high, low, close, self.params), float(talib.RSI(close, self.params.rsi)[-1])
         volatility = _deviation(close[-_DAY_OF_BARS:])
-        weekend = pd.Timestamp(bars["time"].iloc[-1]).weekday() >= _SATURDAY
+        weekend = _weekday(self.last(bars, "time")[-1]) >= _SATURDAY
         refusal = self._refusal(regime.side, regime.trending, rsi, volatility, weekend) if regime.side else ""
         action: Action = "HOLD"
         if regime.side and not refusal:
@@ -92,6 +94,11 @@ class QuantumbotxCrypto(Strategy):
         if p.weekend_mode and weekend and abs(rsi - 50.0) < _WEEKEND_DISTANCE:
             return f"not taken at a weekend: RSI({p.rsi}) {rsi:.2f} is too near 50"
         return ""
+
+
+def _weekday(moment: float) -> int:
+    """Of a moment by the server's clock; Monday 0."""
+    return (int(moment) // _DAY + 3) % 7  # 1970-01-01 was a Thursday
 
 
 def _deviation(close: Values) -> float:
