@@ -138,9 +138,7 @@ class Strategy(ABC):
         """Whether the rule looks at the bot's position: then the terminal is asked for it before each decision."""
         return type(self).analyze_held is not Strategy.analyze_held
 
-    def decide(
-        self, bars: pd.DataFrame, position: Position | None = None, at_hand: Columns | None = None
-    ) -> Signal:
+    def decide(self, bars: pd.DataFrame, position: Position | None = None, at_hand: Columns | None = None) -> Signal:
         """The signal of exactly the last `lookback` bars: what bots, backtests and `analysis` call.
 
         Cutting here makes the answer the same however much history is at hand. Raises ValueError when there

@@ -37,9 +37,7 @@ def drawdown(times: Sequence[int], equity: Sequence[float], first: float) -> Dra
     shares = falls / peaks
     at = int(shares.argmax())
     top = int(values[: at + 1].argmax())
-    return Drawdown(
-        round(float(falls.max()), 2), round(100.0 * float(shares[at]), 3), int(times[top]), int(times[at])
-    )
+    return Drawdown(round(float(falls.max()), 2), round(100.0 * float(shares[at]), 3), int(times[top]), int(times[at]))
 
 
 def sharpe(times: Sequence[int], equity: Sequence[float], first: float) -> float | None:

@@ -59,9 +59,7 @@ class PaperDesk:
     def calc_profit(self, side: Side, volume: float, price_open: float, price_close: float) -> float:
         """Profit in account currency."""
         kind = ORDER_TYPE_BUY if side == "buy" else ORDER_TYPE_SELL
-        return float(
-            self._known(self._terminal.order_calc_profit(kind, self._symbol, volume, price_open, price_close))
-        )
+        return float(self._known(self._terminal.order_calc_profit(kind, self._symbol, volume, price_open, price_close)))
 
     def calc_margin(self, side: Side, volume: float, price: float) -> float:
         """Margin in account currency."""

@@ -75,7 +75,7 @@ def prepare(job: Job) -> Iterator[Ready]:
                 account[key] = value
         if account.get("feed", "synthetic") != "replay":
             hint = "--data FILE plays it on a file of bars"
-            raise InvalidInput(f"account {job.name!r} has a made market, which has no end: nothing to test on", hint=hint)
+            raise InvalidInput(f"account {job.name!r} has a made market, which never ends", hint=hint)
         try:
             config = AccountConfig.model_validate(account)
         except ValidationError as error:

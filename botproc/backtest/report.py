@@ -108,6 +108,4 @@ def _money(ready: Ready, played: Played) -> dict[str, Any]:
 def _curve(played: Played) -> list[list[float]]:
     """[server seconds, equity, balance, close of the first bot's market]: thinned, the extremes kept."""
     closes = next(iter(played.closes.values()), [])
-    return [
-        [played.times[i], played.equity[i], played.balance[i], closes[i]] for i in thin(played.equity, _POINTS)
-    ]
+    return [[played.times[i], played.equity[i], played.balance[i], closes[i]] for i in thin(played.equity, _POINTS)]
