@@ -163,7 +163,7 @@ class Strategy(ABC):
         if self._at_hand is not None and bars is self._at_hand[0]:
             return self._at_hand[1](column)
         if column == "time":
-            return np.asarray(bars["time"].values[-needed:], "datetime64[ns]").astype(np.int64) / 1e9
+            return np.asarray(pd.DatetimeIndex(bars["time"].iloc[-needed:]).as_unit("ns").asi8 / 1e9)
         return bars[column].to_numpy(dtype=np.float64)[-needed:]
 
     def _enough(self, bars: pd.DataFrame) -> int:

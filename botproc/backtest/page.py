@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
 
 from botproc.backtest import figures
-from botproc.backtest.svg import Chart, Mark
+from botproc.backtest.svg import Chart, Mark, ticks
 
 #: More triangles than this hide the price.
 _MOST_MARKS: Final = 400
+#: Into about so many stretches profits are counted.
+_STRETCHES: Final = 40
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -138,20 +141,19 @@ def _distribution(found: Mapping[str, Any]) -> str:
     low, high = min(profits), max(profits)
     if high <= low:
         return ""
-    count = 41
-    step = (high - low) / count
-    heights = [0] * count
-    for profit in profits:
-        heights[min(count - 1, int((profit - low) / step))] += 1
-    chart = Chart((low, high), (0.0, float(max(heights))), height=180)
-    texts = [(low + (high - low) * n / 6, figures.short(low + (high - low) * n / 6)) for n in range(7)]
-    chart.plain_axis(lambda value: f"{value:g}", texts)
+    marks = ticks(low, high, _STRETCHES)
+    step = round(marks[1] - marks[0], 10) if len(marks) > 1 else high - low
+    heights: dict[int, int] = {}
+    for profit in profits:  # round stretches, so that none holds gains and losses alike
+        heights[math.floor(profit / step)] = heights.get(math.floor(profit / step), 0) + 1
+    first, last = min(heights) * step, (max(heights) + 1) * step
+    chart = Chart((first, last), (0.0, float(max(heights.values()))), height=180)
+    chart.plain_axis(lambda value: f"{value:g}", [(value, figures.short(value)) for value in ticks(first, last, 9)])
     chart.bars(
         [
-            (low + n * step, low + (n + 0.9) * step, height, "win" if low + (n + 0.5) * step > 0 else "loss",
-             f"{height} trades of {low + n * step:,.2f} to {low + (n + 1) * step:,.2f}")
-            for n, height in enumerate(heights)
-            if height
+            (n * step, (n + 0.9) * step, height, "win" if n >= 0 else "loss",
+             f"{height} trades of {n * step:,.2f} to {(n + 1) * step:,.2f}")
+            for n, height in heights.items()
         ]
     )  # fmt: skip
     return _section("Profit of a trade", chart.render("How many trades brought how much"))

@@ -9,7 +9,7 @@ import talib
 from pydantic import model_validator
 
 from botproc.indicators import sma
-from botproc.strategy import Action, Signal, Strategy, StrategyParams, param, wilder_bars
+from botproc.strategy import Action, Signal, Strategy, StrategyParams, param, side_of, wilder_bars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ class IndexMomentum(Strategy):
         ratio = float(volume[-1]) / mean if mean > 0 else 0.0
         gap = 100.0 * (float(self.last(bars, "open")[-1]) / float(close[-2]) - 1.0)
         figures = {"rsi": rsi, "rsi_before": before, "volume_ratio": ratio, "gap": gap}
+        pace = side_of(rsi, before)
         tail = f"RSI({p.rsi}) {rsi:.2f} after {before:.2f}, volume {ratio:.2f} x its mean"
         if p.session_filter and not self._in_session(bars):
             return Signal("HOLD", price, f"Outside the hours of the {p.session} exchange: {tail}.", figures)
@@ -91,9 +92,9 @@ class IndexMomentum(Strategy):
             text = f"A gap of {gap:+.2f} % at the opening{', traded against' if p.gap_fade else ''}: {tail}"
         elif ratio < p.volume_multiple:
             text = f"Too little volume: {tail}"
-        elif 50.0 < rsi < p.overbought and rsi > before:
+        elif 50.0 < rsi < p.overbought and pace > 0:
             action, text = "BUY", f"Gathering pace upwards: {tail}"
-        elif p.oversold < rsi < 50.0 and rsi < before:
+        elif p.oversold < rsi < 50.0 and pace < 0:
             action, text = "SELL", f"Gathering pace downwards: {tail}"
         else:
             text = f"No momentum: {tail}"

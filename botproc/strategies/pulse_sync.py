@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import talib
 from pydantic import model_validator
 
@@ -57,8 +58,9 @@ class PulseSync(Strategy):
         needed = macd_bars(p.macd_fast, p.macd_slow, p.macd_signal)
         histogram = float(talib.MACD(close[-needed:], p.macd_fast, p.macd_slow, p.macd_signal)[2][-1])
         k_line, d_line = talib.STOCH(high, low, close, p.stoch_k, p.stoch_slow, _SMA, p.stoch_d, _SMA)
-        k, d = float(k_line[-1]), float(d_line[-1])
-        cross = crossing(float(k_line[-2]), float(d_line[-2]), k, d)
+        # Running sums leave 1e-14 where the stochastic is zero, and that would cross.
+        (k_before, k), (d_before, d) = (np.round(line[-2:], 9).tolist() for line in (k_line, d_line))
+        cross = crossing(k_before, d_before, k, d)
         direction = side_of(price, trend)
         # Against the price: in a market that stands still a histogram is rounding alone.
         pulse = side_of(price + histogram, price)
