@@ -102,6 +102,8 @@ class Strategy(ABC):
     id: ClassVar[str] = ""
     title: ClassVar[str] = ""
     Params: ClassVar[type[StrategyParams]] = StrategyParams
+    columns_only: ClassVar[bool] = False
+    """Whether the rule takes from `bars` only what `last` gives: a backtest then makes no frame for each bar."""
     _at_hand: tuple[pd.DataFrame, Columns] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -110,6 +112,8 @@ class Strategy(ABC):
             cls.id = f"{cls.__module__}:{cls.__qualname__}"
         if "title" not in cls.__dict__:
             cls.title = cls.__name__
+        if "columns_only" not in cls.__dict__ and {"analyze", "analyze_held"} & cls.__dict__.keys():
+            cls.columns_only = False  # a rule of its own says it for itself
 
     def __init__(self, params: StrategyParams) -> None:
         self.params = params
@@ -145,7 +149,8 @@ class Strategy(ABC):
         are fewer bars than `lookback`, TypeError when the strategy answers something else than a Signal.
 
         `at_hand` gives the columns of `bars` (exactly `lookback` rows) as `last` does: who decides on thousands of
-        bars has them, and taking them out of a frame costs more than most rules.
+        bars has them, and taking them out of a frame costs more than most rules. Where the rule is `columns_only`
+        they count, whatever `bars` holds.
         """
         needed = self._enough(bars)
         self._at_hand = (bars, at_hand) if at_hand is not None else None
@@ -159,9 +164,9 @@ class Strategy(ABC):
 
         Of `time`: seconds of the server's clock.
         """
-        needed = self._enough(bars)
         if self._at_hand is not None and bars is self._at_hand[0]:
             return self._at_hand[1](column)
+        needed = self._enough(bars)
         if column == "time":
             return np.asarray(pd.DatetimeIndex(bars["time"].iloc[-needed:]).as_unit("ns").asi8 / 1e9)
         return bars[column].to_numpy(dtype=np.float64)[-needed:]

@@ -128,7 +128,8 @@ def strategies() -> str:
 def _parameter(each: dict[str, Any]) -> str:
     if each["choices"]:
         return ", ".join(f"`{_toml(choice)}`" for choice in each["choices"])
-    kind: str = {"integer": "whole number", "number": "number", "boolean": "true or false"}.get(each["type"], each["type"])
+    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+    kind = words[each["type"]]
     if each["minimum"] is None or each["maximum"] is None:
         return kind
     return f"{kind}, {_number(each['minimum'])} to {_number(each['maximum'])}"

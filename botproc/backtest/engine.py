@@ -48,6 +48,21 @@ class Played:
     names: dict[int, str] = field(default_factory=dict)  # magic -> bot
 
 
+class Unkept(PaperTerminal):
+    """The paper terminal, but for its memory: nothing of a backtest has to outlive its process.
+
+    Writing an order down costs several times what executing it does.
+    """
+
+    def save(self) -> None:
+        """What changed is taken as it is: there is nothing to go back to."""
+        self.account.committed()
+        self.feed.saved()
+
+    def keep_clock(self, *, force: bool = False) -> None:
+        """No place is kept."""
+
+
 class Engine:
     """One account with its bots, in a folder of its own that goes away with it. Use it in a `with` block.
 
@@ -58,9 +73,8 @@ class Engine:
         self._place = tempfile.TemporaryDirectory(prefix="stablehand-backtest-")
         try:
             config = account.model_copy(update={"bars_per_second": "max"})
-            # Nothing has to survive a power cut here, and waiting for the disk is most of what an order costs.
-            self.terminal = PaperTerminal(
-                config, name=name, database=Path(self._place.name) / "paper.db", base_dir=folder, synchronous="OFF"
+            self.terminal: PaperTerminal = Unkept(
+                config, name=name, database=Path(self._place.name) / "paper.db", base_dir=folder
             )
             self._seats = [
                 Seat(self.terminal, each.bot_id, each.magic, each.config)

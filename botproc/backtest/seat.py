@@ -64,8 +64,10 @@ class Seat:
         position = self._trader.own_position(fresh=self.strategy.minds_position)
         self.decisions += 1
         try:
-            self._bars = self._tape.frame(self._lookback)
-            signal = self.strategy.decide(self._bars, position, self._tape.columns(self._lookback))
+            columns = self._tape.columns(self._lookback)
+            if columns is None or not self.strategy.columns_only or len(self._bars) != self._lookback:
+                self._bars = self._tape.frame(self._lookback)
+            signal = self.strategy.decide(self._bars, position, columns)
         except Exception as error:
             self.errors += 1
             told = f"{type(error).__name__}: {error}"

@@ -27,6 +27,7 @@ class BollingerReversion(Strategy):
     id = "BOLLINGER_REVERSION"
     title = "Bollinger reversion with the trend"
     Params: ClassVar[type[StrategyParams]] = BollingerReversionParams
+    columns_only = True
     params: BollingerReversionParams
 
     @property

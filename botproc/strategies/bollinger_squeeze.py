@@ -29,6 +29,7 @@ class BollingerSqueeze(Strategy):
     id = "BOLLINGER_SQUEEZE"
     title = "Breakout from a Bollinger squeeze"
     Params: ClassVar[type[StrategyParams]] = BollingerSqueezeParams
+    columns_only = True
     params: BollingerSqueezeParams
 
     @property

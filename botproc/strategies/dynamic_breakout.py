@@ -31,6 +31,7 @@ class DynamicBreakout(Strategy):
     id = "DYNAMIC_BREAKOUT"
     title = "Channel breakout by a large bar"
     Params: ClassVar[type[StrategyParams]] = DynamicBreakoutParams
+    columns_only = True
     params: DynamicBreakoutParams
 
     @property

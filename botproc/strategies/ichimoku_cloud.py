@@ -42,6 +42,7 @@ class IchimokuCloud(Strategy):
     id = "ICHIMOKU_CLOUD"
     title = "Ichimoku cross clear of the cloud"
     Params: ClassVar[type[StrategyParams]] = IchimokuCloudParams
+    columns_only = True
     params: IchimokuCloudParams
 
     @property

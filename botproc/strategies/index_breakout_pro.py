@@ -47,6 +47,7 @@ class IndexBreakoutPro(Strategy):
     id = "INDEX_BREAKOUT_PRO"
     title = "Confirmed break of a tested level"
     Params: ClassVar[type[StrategyParams]] = IndexBreakoutProParams
+    columns_only = True
     params: IndexBreakoutProParams
 
     @property

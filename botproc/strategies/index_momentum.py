@@ -62,6 +62,7 @@ class IndexMomentum(Strategy):
     id = "INDEX_MOMENTUM"
     title = "Index momentum and gaps"
     Params: ClassVar[type[StrategyParams]] = IndexMomentumParams
+    columns_only = True
     params: IndexMomentumParams
 
     @property

@@ -42,6 +42,7 @@ class PulseSync(Strategy):
     id = "PULSE_SYNC"
     title = "Trend, MACD and stochastic in step"
     Params: ClassVar[type[StrategyParams]] = PulseSyncParams
+    columns_only = True
     params: PulseSyncParams
 
     @property

@@ -25,6 +25,7 @@ class QuantumVelocity(Strategy):
     id = "QUANTUM_VELOCITY"
     title = "Squeeze breakout with the trend"
     Params: ClassVar[type[StrategyParams]] = QuantumVelocityParams
+    columns_only = True
     params: QuantumVelocityParams
 
     @property

@@ -59,6 +59,7 @@ class QuantumbotxCrypto(Strategy):
     id = "QUANTUMBOTX_CRYPTO"
     title = "Hybrid for crypto markets"
     Params: ClassVar[type[StrategyParams]] = QuantumbotxCryptoParams
+    columns_only = True
     params: QuantumbotxCryptoParams
 
     @property

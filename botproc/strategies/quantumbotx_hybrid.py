@@ -31,6 +31,7 @@ class QuantumbotxHybrid(Strategy):
     id = "QUANTUMBOTX_HYBRID"
     title = "Crosses in trends, bands in ranges"
     Params: ClassVar[type[StrategyParams]] = QuantumbotxHybridParams
+    columns_only = True
     params: QuantumbotxHybridParams
 
     @property

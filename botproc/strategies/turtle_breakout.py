@@ -33,6 +33,7 @@ class TurtleBreakout(Strategy):
     id = "TURTLE_BREAKOUT"
     title = "Turtle breakout"
     Params: ClassVar[type[StrategyParams]] = TurtleBreakoutParams
+    columns_only = True
     params: TurtleBreakoutParams
 
     @property

@@ -26,7 +26,7 @@ from broker.paper.synthetic import State
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 from store import paper as tables
-from store.database import Synchronous, open_database
+from store.database import open_database
 from store.errors import StoreError
 
 #: Moments and seconds after which the clock is kept though nothing else changed.
@@ -102,9 +102,7 @@ class Core:
     database itself.
     """
 
-    def __init__(
-        self, config: AccountConfig, *, name: str, database: Path, base_dir: Path, synchronous: Synchronous = "FULL"
-    ) -> None:
+    def __init__(self, config: AccountConfig, *, name: str, database: Path, base_dir: Path) -> None:
         speed = config.bars_per_second
         if speed != "max" and not 0 < speed <= 10_000:
             raise InvalidInput(f"bars_per_second {speed} is out of bounds", hint='above 0, at most 10000, or "max"')
@@ -115,7 +113,7 @@ class Core:
         self.error: tuple[int, str] = (RES_S_OK, _TEXTS[RES_S_OK])
         self.watched: dict[tuple[str, str], int] = {}  # (symbol, larger timeframe) -> end of its forming bar
         self._path = database
-        self._db = open_database(database, "paper", synchronous=synchronous)
+        self._db = open_database(database, "paper")
         try:
             self._open(base_dir)
         except BaseException:

@@ -239,3 +239,28 @@ def test_an_answer_that_is_no_signal_is_named() -> None:
 
     with pytest.raises(TypeError, match="SILENT answered None; a Signal"):
         Silent(StrategyParams()).decide(walk(2))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_columns_at_hand_are_all_that_a_rule_of_ours_takes(name: str) -> None:
+    strategy = loader.build(name, {})
+    assert strategy.columns_only
+    bars, needed = walk(strategy.lookback + 200), strategy.lookback
+    stale = walk(needed, seed=3)
+    for end in range(needed, needed + 200, 7):
+        cut = bars.iloc[end - needed : end]
+
+        def column(wanted: str, cut: pd.DataFrame = cut) -> Any:
+            if wanted == "time":
+                return cut["time"].dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.float64)
+            return cut[wanted].to_numpy(dtype=np.float64)
+
+        assert strategy.decide(stale, None, column) == strategy.decide(cut)
+
+
+def test_a_rule_of_somebody_else_gets_its_frames() -> None:
+    class Mine(type(loader.build("MA_CROSSOVER", {}))):  # type: ignore[misc]
+        def analyze(self, bars: pd.DataFrame) -> Signal:
+            return Signal("HOLD", float(bars["close"].iloc[-1]), "Mine.")
+
+    assert Mine.columns_only is False
