@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections import deque
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -22,7 +22,7 @@ from botproc.market import Market
 from botproc.ondemand import run_analysis
 from botproc.orphan import Orphan
 from botproc.stops import HISTORY
-from botproc.strategy import Strategy
+from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
 from broker.client import AttachDenied, GatewayDown, Woken
 from broker.market import bar_end
@@ -33,6 +33,9 @@ from protocol.messages import Attached, Bar, Bye, Command, CommandDone, Message,
 from protocol.progress import Progress
 from protocol.spec import EXIT_OK, EXIT_STRATEGY, EXIT_UNWELCOME, RunSpec
 from protocol.wake import WakeFd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
@@ -233,7 +236,7 @@ class BotRun:
 
     def _cycle(self, *, decide: bool) -> None:
         self._next_check = time.monotonic() + self._interval()
-        found = self._analyst.look(self._market.window) if decide else None
+        found = self._look() if decide else None
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
         if found is not None:
             self._trader.on_bar(*found, self._market.window.last_time)
@@ -275,7 +278,7 @@ class BotRun:
             self._next_check = time.monotonic() + self._interval()
         elif not self._ready:
             ok, error = False, "the bot has not enough bars yet"
-        elif self._analyst.look(self._market.window) is None:
+        elif self._look() is None:
             ok, error = False, f"the strategy failed: {self._analyst.failing}"
         else:
             result = self._analyst.last
@@ -294,6 +297,10 @@ class BotRun:
             raise _End(EXIT_OK, "without a supervisor: closed and ended")
 
     # --- small things ------------------------------------------------------------------------------
+
+    def _look(self) -> tuple[Signal, pd.DataFrame] | None:
+        position = self._trader.own_position(fresh=self._analyst.minds_position)
+        return self._analyst.look(self._market.window, position)
 
     def _receive(self, message: Message) -> None:
         """On the link's thread."""

@@ -1,4 +1,4 @@
-"""The daemon's command line: `python -m supervisor --config FILE [--check]`.
+"""The daemon's command line: `python -m supervisor --config FILE [--check | --dump]`.
 
 One line on stdout when it is ready; one line on stderr when something is wrong, and exit code 2.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import logging.handlers
 import signal
@@ -34,11 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("supervisor.toml"), metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, and end")
     parser.add_argument("--gaps", action="store_true", help="with --check: list the gaps in the files of replays")
+    parser.add_argument("--dump", action="store_true", help="write accounts and bots as JSON, complete, and end")
     options = parser.parse_args(argv)
     _cheap_loop()
     sys.setswitchinterval(0.0005)  # the loop must not wait 5 ms for the thread that writes, nor that for the loop
     try:
         config = load(options.config)
+        if options.dump:
+            sys.stdout.write(json.dumps(_dump(config)) + "\n")
+            return 0
         if options.check:
             return asyncio.run(_check(config, options.gaps))
         with _own(config):
@@ -46,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except* StablehandError as errors:
         sys.stderr.write(f"stablehand: {_first(errors).line()}\n")
     return 2
+
+
+def _dump(config: Config) -> dict[str, object]:
+    """What the file says, defaults filled in: for who works with it and cannot read it as we do (a backtest)."""
+    return {
+        "folder": str(config.folder.resolve()),
+        "strategy_path": [str((config.folder / path).resolve()) for path in config.supervisor.strategy_path],
+        "accounts": {name: account.model_dump() for name, account in config.accounts.items()},
+        "bots": [bot.model_dump() for bot in config.bots],
+    }
 
 
 def _first(group: BaseExceptionGroup[StablehandError]) -> StablehandError:
