@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -75,11 +75,11 @@ class SupervisorConfig(Frozen):
     """How often CPU and memory of every process and of the host are sampled."""
     adopt_timeout_seconds: float = Field(10.0, ge=1, le=600)
     """How long a run that outlived the last supervisor may take to answer before it counts as hung."""
-    max_running: int | Literal["auto"] | None = Field(None)
-    """How many bots run at once, the others wait for a place; `"auto"`: as many as the machine bears. Not given: all."""
+    max_running: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
+    """How many bots run at once, the others wait; `"auto"`: as many as the machine bears. Not given: all."""
     rotate_minutes: float = Field(0.0, ge=0, le=100_000)
     """With `max_running`: after so long a place goes to the next bot of the same priority; 0: never."""
-    throttle: ThrottleConfig = ThrottleConfig()
+    throttle: ThrottleConfig = Field(default_factory=lambda: ThrottleConfig.model_validate({}))
     """How the stable keeps within the machine's means: `[supervisor.throttle]`."""
     sample_days: float = Field(7.0, gt=0, le=36_500)
     """Age at which samples of the machine and the bots (one a minute) are dropped."""
@@ -157,7 +157,10 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
     for key in raw:
         if key not in known:
             raise _error(path, text, (key,), f"unknown table {key!r}", did_you_mean(key, known))
-    supervisor = _model(path, text, ("supervisor",), SupervisorConfig, raw.get("supervisor", {}))
+    below = raw.get("supervisor", {})
+    if isinstance(below, dict) and "throttle" in below:  # by itself, so that an error names the key
+        _model(path, text, ("supervisor", "throttle"), ThrottleConfig, below["throttle"])
+    supervisor = _model(path, text, ("supervisor",), SupervisorConfig, below)
     if not supervisor.data_dir.strip() or "\0" in supervisor.data_dir:
         raise _error(path, text, ("supervisor", "data_dir"), f"data_dir = {shown(supervisor.data_dir)} is no folder",
                      'data_dir = "var"')  # fmt: skip

@@ -82,9 +82,9 @@ class Admitting:
         for bot_id, epoch in list(self._under_way.items()):
             record = self._registry.by_id.get(bot_id)
             run = record.run if record is not None else None
-            if record is not None and run is not None and run.epoch == epoch and not run.ended and not run.beat_at:
-                if self._state_of(record) in (State.STARTING, State.STOPPING):
-                    continue
+            silent = run is not None and run.epoch == epoch and not run.ended and not run.beat_at
+            if record is not None and silent and self._state_of(record) in (State.STARTING, State.STOPPING):
+                continue
             del self._under_way[bot_id]
             if run is not None and run.beat_at:
                 arrived += 1

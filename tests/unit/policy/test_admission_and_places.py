@@ -125,7 +125,8 @@ def test_auto_capacity_grows_when_calm_and_shrinks_with_the_throttle() -> None:
 
 
 def steps_of(allowance: Allowance, use: Use, seconds: int) -> list[tuple[int, str]]:
-    watch, found = Watch(), []
+    watch = Watch()
+    found: list[tuple[int, str]] = []
     for now in range(seconds):
         watch, verdicts = judge(watch, allowance, use, float(now))
         found += [(now, one.step) for one in verdicts]
