@@ -41,8 +41,13 @@ class Admitting:
         self.holds = ""  # why some wait
         self._numbers = itertools.count()
         self._queue: list[tuple[int, int, RecordIntent]] = []
+        self._names: set[int] = set()  # bots in the queue
         self._under_way: dict[int, int] = {}  # bot -> epoch
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+
+    def reason(self, bot_id: int) -> str:
+        """Why this bot waits to be let in; empty where it does not."""
+        return f"waiting to start: {self.holds}" if bot_id in self._names and self.holds else ""
 
     @property
     def waiting(self) -> int:
@@ -51,6 +56,7 @@ class Admitting:
 
     def ask(self, instruction: RecordIntent) -> None:
         """Somebody wants to start. Those of one turn of the loop are ordered before the first is let in."""
+        self._names.add(instruction.bot_id)
         heapq.heappush(self._queue, (-instruction.priority, next(self._numbers), instruction))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_soon(self._look)
@@ -68,6 +74,7 @@ class Admitting:
             allowed = 0
         for _ in range(allowed):
             _, _, instruction = heapq.heappop(self._queue)
+            self._names.discard(instruction.bot_id)
             record = self._registry.by_id.get(instruction.bot_id)
             if record is not None:
                 self._under_way[record.bot_id] = instruction.epoch
@@ -102,6 +109,7 @@ class Admitting:
         self._queue = [one for one in self._queue if one[1] not in numbers]
         heapq.heapify(self._queue)
         for _, _, instruction in gone:
+            self._names.discard(instruction.bot_id)
             self._post(events.RecordFailed(instruction.bot_id, instruction.epoch, "no longer wanted",
                                            cause_id=instruction.cause_id))  # fmt: skip
 

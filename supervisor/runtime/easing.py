@@ -31,7 +31,7 @@ _ASK_TIMEOUT: Final = 5.0
 
 @dataclass(slots=True)
 class _Given:
-    """What was last given to a run."""
+    """What was last given to a run; 0 and -1 are unknown: an earlier supervisor may have given anything."""
 
     token: str
     pace: float = 1.0
@@ -49,13 +49,16 @@ class Easing:
         accounts: Accounts,
         chronicle: Chronicle,
         post: Callable[[events.Event], None],
+        since: float,
     ) -> None:
+        """`since`: when this supervisor began (monotonic); runs that are older were launched by another."""
         self._registry = registry
         self._fleet = fleet
         self._bus = bus
         self._accounts = accounts
         self._chronicle = chronicle
         self._post = post
+        self._since = since
         self._given: dict[int, _Given] = {}
         self._flat: dict[int, int] = {}  # bot -> the epoch whose pause was confirmed flat
         self._asking: dict[int, asyncio.Task[None]] = {}
@@ -83,7 +86,9 @@ class Easing:
             return
         known = self._given.get(record.bot_id)
         if known is None or known.token != run.token:
-            known = self._given[record.bot_id] = _Given(run.token)
+            adopted = run.started < self._since
+            known = _Given(run.token, pace=0.0, nice=-1) if adopted else _Given(run.token)
+            self._given[record.bot_id] = known
             record.pace = 1.0
         if known.pace != given.pace:
             message = Command(id=f"pace:{run.token}", verb="pace", args={"factor": given.pace})
@@ -94,6 +99,8 @@ class Easing:
 
     def _hold(self, record: Record, hold: Hold, reason: str) -> None:
         bot = self._fleet.bots[record.bot_id]
+        if bot.state in _READY and not self.is_flat(record):
+            hold = ""  # it trades on, whatever was decided before that was known
         if hold == "":
             if bot.held:
                 self._flat.pop(record.bot_id, None)

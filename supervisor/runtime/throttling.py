@@ -7,6 +7,7 @@ pure (`policy/throttle`, `policy/rotation`, `policy/limits`, `policy/admission`)
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from typing import Any, Final
 
@@ -34,7 +35,10 @@ from supervisor.runtime.watching import Watching
 
 _SEATS_LOOK: Final = 0.25
 _STALE: Final = 4.0  # sample intervals after which figures are unknown
-_FIRST_GUESS: Final = 12_000_000  # bytes of a bot, until the first is measured
+#: Bytes of a bot, until the first is measured: one that is forked shares most of its pages, a spawned one none.
+_FIRST_GUESS: Final = 12_000_000
+_FIRST_GUESS_SPAWNED: Final = 70_000_000
+_FIRST_SAMPLE: Final = 5.0  # seconds that `max_running = "auto"` waits for figures of the machine
 _WORDS: Final = {
     ("pace", "up"): "the pace of {n} is stretched",
     ("pace", "down"): "{n} at their own pace again",
@@ -58,9 +62,11 @@ class Throttling:
         self.settings = settings_of(config.throttle)
         self.state = Throttle()
         self.seats = Seating(config)
-        self.per_bot = _FIRST_GUESS
+        self.per_bot = _FIRST_GUESS if config.launch != "spawn" and sys.platform == "linux" else _FIRST_GUESS_SPAWNED
         self.watching = Watching(stable.chronicle, stable.post)
-        self.easing = Easing(stable.registry, stable.fleet, stable.bus, stable.accounts, stable.chronicle, stable.post)
+        self.easing = Easing(
+            stable.registry, stable.fleet, stable.bus, stable.accounts, stable.chronicle, stable.post, stable.started
+        )
         self.admitting = Admitting(
             stable.registry, stable.state, lambda record: stable.bot(record).cause, self.means, stable.post
         )
@@ -172,9 +178,12 @@ class Throttling:
         if stable.leaving:
             return
         bots = [(one, stable.bot(one), self.easing.is_flat(one)) for one in stable.registry.by_name.values()]
+        means = self.means()
+        if not self.seats.capacity.value and means.room is None and stable.uptime() < _FIRST_SAMPLE:
+            return
         calm = self.state.level == 0 and self.state.low_since is not None
         paused, stopped = len(self.state.paused), frozenset(self.state.stopped)
-        self.seats.look(bots, paused=paused, stopped=stopped, calm=calm, means=self.means())
+        self.seats.look(bots, paused=paused, stopped=stopped, calm=calm, means=means)
         self._apply()
 
     def _tell(self, change: Change) -> None:

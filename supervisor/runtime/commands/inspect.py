@@ -84,7 +84,8 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "pss_bytes": sample.pss_bytes if sample else None,
         "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
-        "reason": "" if bot.reason == bot.state.value else bot.reason,  # "stopped: stopped" tells nothing
+        "reason": stable.throttling.admitting.reason(bot.bot_id)
+        or ("" if bot.reason == bot.state.value else bot.reason),  # "stopped: stopped" tells nothing
     }
 
 

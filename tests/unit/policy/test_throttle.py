@@ -46,11 +46,11 @@ def test_a_load_that_only_fits_without_the_held_bots_does_not_swing_for_ever() -
     host = Host(constant(60.0), herd(40))  # all bots at their pace: 100 %
     host.run(2 * HOUR)
     early = swings(host)
-    host.run(6 * HOUR)
+    host.run(3 * HOUR)
     # The patience doubles with each relapse: at the end there are hours between two attempts.
     longest = MOST_PATIENCE * host.settings.recover
     assert early <= 12
-    assert swings(host) - early <= 2 * 6 * HOUR / longest
+    assert swings(host) - early <= 2 * 3 * HOUR / longest
 
 
 def test_a_sawtooth_does_not_make_it_swing_with_every_tooth() -> None:

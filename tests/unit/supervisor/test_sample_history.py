@@ -119,6 +119,7 @@ def test_starts_go_by_priority_and_follow_those_that_came_up() -> None:
         assert [one % 10 for one in world.started] == sorted((one % 10 for one in world.started), reverse=True)
         assert min(one % 10 for one in world.started) == 3
         assert world.gate.waiting == 10 and "memory" in world.gate.holds
+        assert "memory" in world.gate.reason(1) and world.gate.reason(world.started[0]) == ""
         world.means = Means()
         for number in list(world.started):
             world.up(number)
