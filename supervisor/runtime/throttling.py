@@ -105,14 +105,16 @@ class Throttling:
 
     def reading(self) -> Reading:
         """The machine's figures; what is old is unknown."""
-        host = self._stable.sampling.host if self._fresh() else {}
+        fresh, lag = self._fresh(), self._stable.loop_lag
+        host = self._stable.sampling.host if fresh else {}
         pressure = host.get("pressure")
         sent, received = host.get("network_sent_per_s"), host.get("network_received_per_s")
         return Reading(
             cpu=host.get("cpu_percent"),
             memory=host.get("memory_percent"),
             pressure=max(pressure.values()) if pressure else None,
-            loop_lag=self._stable.loop_lag,
+            # Without the other figures a loop in time is no sign of calm; one that is late is bad news all the same.
+            loop_lag=lag if fresh or lag > self._config.loop_lag else None,
             network=(sent + received) / 1e6 if sent is not None and received is not None else None,
         )
 
