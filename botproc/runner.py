@@ -76,6 +76,7 @@ class BotRun:
         self._pace = 1.0
         self._told_waiting = ""
         self._decided = -1  # bar time of the last decision of this run
+        self._decided_at = float("-inf")  # when it last decided, monotonic
         self._stop_reason = ""
         self._current: Bar | None = None  # published, and not yet answered
         self._next_check = 0.0
@@ -185,7 +186,7 @@ class BotRun:
     def _turn(self) -> None:
         """Decide on a new bar, or look at the position when the interval has passed; then wait."""
         bar_time = self._market.window.last_time
-        if bar_time > self._decided and not self._paused:
+        if bar_time > self._decided and not self._paused and self._in_pace():
             self._decided = bar_time
             self._cycle(decide=True)
         elif time.monotonic() >= self._next_check:
@@ -234,7 +235,19 @@ class BotRun:
         except GatewayDown:
             self._market.lost = True
 
+    def _in_pace(self) -> bool:
+        """Whether a paced bot may think about a new bar now. One that holds something is never paced.
+
+        Bars that close faster than the stretched interval are thinned out: the newest is decided on.
+        """
+        stretch = self._config.check_interval_seconds * (self._pace - 1.0)
+        if stretch <= 0 or self._progress.volume or self._market.lockstep:
+            return True
+        return time.monotonic() >= self._decided_at + stretch
+
     def _cycle(self, *, decide: bool) -> None:
+        if decide:
+            self._decided_at = time.monotonic()
         self._next_check = time.monotonic() + self._interval()
         found = self._look() if decide else None
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
@@ -321,7 +334,8 @@ class BotRun:
             self._link.send(Waiting(token=self._spec.token, reason=reason, detail=detail))
 
     def _interval(self) -> float:
-        return self._config.check_interval_seconds * self._pace
+        pace = 1.0 if self._progress.volume else self._pace  # an open position is minded as often as ever
+        return self._config.check_interval_seconds * pace
 
     def _idle_limit(self) -> float:
         return self._interval() + self._config.cycle_timeout_seconds

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from botproc import catalogue, loader
 from console import page as command_line
 from protocol.botconfig import AccountConfig, BotConfig, Timeframe
-from supervisor.config import SupervisorConfig
+from supervisor.config import SupervisorConfig, ThrottleConfig
 from supervisor.policy import page as lifecycle
 
 #: A bound this high only keeps a number within the machine's.
@@ -82,6 +82,11 @@ def configuration() -> str:
     parts = [
         _HEAD,
         _section("`[supervisor]`", SupervisorConfig, "The daemon itself."),
+        _section(
+            "`[supervisor.throttle]`",
+            ThrottleConfig,
+            "When the machine suffers: targets, and what is done above them. See [resources](resources.md).",
+        ),
         _section(
             "`[accounts.NAME]`",
             AccountConfig,
@@ -169,7 +174,7 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(each) for each in get_args(annotation) if each is not type(None))
     if origin is tuple:
         return f"list of {_kind(get_args(annotation)[0])}s"
-    if origin is dict:
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
 
@@ -209,7 +214,7 @@ def _toml(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, dict):
+    if isinstance(value, dict | BaseModel):
         return "{}"
     return _number(value)
 

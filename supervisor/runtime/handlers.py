@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from supervisor.runtime.commands import configure, inspect, operate, records, reload, trading
+from supervisor.runtime.commands import configure, inspect, operate, records, reload, samples, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
 from supervisor.runtime.specs import SpecMaker
@@ -23,6 +23,7 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "status": inspect.status,
         "host": inspect.host,
         "show": inspect.show,
+        "samples": samples.samples,
         "start": operate.start,
         "stop": operate.stop,
         "restart": operate.restart,
