@@ -39,20 +39,18 @@ class Deals:
         if deals is None:
             log.warning("deals cannot be read: %s; next try with the next step", self._terminal.last_error())
             return 0
-        count, known = 0, self.last_deal
-        for deal in deals:
-            if deal.order > self.last_order:
-                self.last_order = deal.order
-            if deal.time > self._last_time:
-                self._last_time = deal.time
-            if deal.ticket <= known:
-                continue
-            count += 1
+        # Those of the last second come again with each call; only the first look has to see all of them.
+        known = self.last_deal
+        fresh = [deal for deal in deals if deal.ticket > known]
+        for deal in fresh if self.last_order else deals:
+            self.last_order = max(self.last_order, deal.order)
+            self._last_time = max(self._last_time, deal.time)
+        for deal in fresh:
             self.last_deal = max(self.last_deal, deal.ticket)
             self.unbooked.append(DealRow.of(deal._asdict(), self._bot_of(deal.magic)))
             money = deal.profit + deal.commission + deal.swap + deal.fee
             self.realised[deal.magic] = round(self.realised.get(deal.magic, 0.0) + money, 8)
-        return count
+        return len(fresh)
 
     def book(self, connection: Any) -> list[DealRow]:
         """Write what is unbooked within the caller's transaction; after its commit call `booked` with it."""

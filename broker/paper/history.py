@@ -166,4 +166,6 @@ def _history(
     if span is None:
         raise Failed(RES_E_INVALID_PARAMS)
     inside = _between(records, time_of, *span)
-    return tuple(each for each in inside if mask is None or in_group(each.symbol, mask))
+    if mask is None:
+        return tuple(inside)
+    return tuple(each for each in inside if in_group(each.symbol, mask))
