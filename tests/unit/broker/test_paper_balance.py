@@ -152,7 +152,7 @@ def test_what_cannot_be_committed_did_not_happen(tmp_path: Path, monkeypatch: py
         raise StoreError("store paper.db: database or disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("broker.paper.account.tables.add_deals", refuse)
+        broken.setattr("broker.paper.records.tables.add_deals", refuse)
         result = send(terminal, "EURUSD", "buy", 0.1)
         assert result.retcode == api.TRADE_RETCODE_ERROR and "disk is full" in result.comment
         assert terminal.positions_get() == () and terminal.account.balance == 10_000.0
@@ -160,7 +160,7 @@ def test_what_cannot_be_committed_did_not_happen(tmp_path: Path, monkeypatch: py
     step(terminal), step(terminal)
     before = terminal.now, terminal.symbol_info_tick("EURUSD"), terminal.positions_get()
     with monkeypatch.context() as broken:
-        broken.setattr("broker.paper.account.tables.add_deals", refuse)
+        broken.setattr("broker.paper.records.tables.add_deals", refuse)
         with pytest.raises(StoreError, match="disk is full"):
             terminal.step()
         assert before == (terminal.now, terminal.symbol_info_tick("EURUSD"), terminal.positions_get())
