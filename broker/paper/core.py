@@ -36,7 +36,7 @@ from store.errors import StoreError
 #: Moments and seconds after which the clock is kept though nothing else changed.
 _KEEP_MOMENTS: Final = 500
 _KEEP_SECONDS: Final = 1.0
-_OLD_CHUNKS: Final = 16
+_OLD_CHUNKS: Final = 64
 SERVER: Final = "Stablehand-Paper"
 
 _TEXTS: Final = {

@@ -12,7 +12,7 @@ from broker.api import Rates
 from broker.market import aggregate, bar_ends, can_build
 from broker.paper.csvbars import CsvBars, read_bars
 from broker.paper.series import Series
-from broker.paper.synthetic import CHUNK, FIRST, START, State, base_time, make_chunk
+from broker.paper.synthetic import CHUNK, FIRST, START, State, base_time, history_bars, make_chunk
 from broker.paper.terms import check_names, with_terms
 from broker.symbols import spec_for_prices, spec_of
 from protocol.botconfig import TIMEFRAME_SECONDS, AccountConfig
@@ -20,7 +20,7 @@ from protocol.errors import InvalidInput
 
 _DAY: Final = 86_400
 _SLACK: Final = 7 * _DAY  # a start on a holiday is not outside the data
-_KEEP_CHUNKS: Final = 10  # chunks of history that a made market shows
+_KEEP_CHUNKS: Final = 10  # chunks of history that a made market shows, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class SyntheticFeed:
         self._next = dict.fromkeys(config.symbols, 0)
         self._specs = {name: with_terms(spec_of(name), config) for name in config.symbols}
         self._ticks = config.ticks_per_bar
+        self._keep = max(_KEEP_CHUNKS, 2 * history_bars(config.timeframe) // CHUNK)
         self.series: dict[str, Series] = {}
 
     @property
@@ -76,16 +77,16 @@ class SyntheticFeed:
         return START
 
     def seek(self, time: int) -> None:
-        """Begin ten chunks before `time`, or as far back as there are bars."""
+        """Begin some chunks before `time`, or as far back as there are bars."""
         chunk = (time - base_time(self._timeframe)) // (TIMEFRAME_SECONDS[self._timeframe] * CHUNK)
         for symbol, spec in self._specs.items():
-            self._next[symbol] = max(0, chunk - _KEEP_CHUNKS + 1)
+            self._next[symbol] = max(0, chunk - self._keep + 1)
             series = Series(
                 spec,
                 self._timeframe,
                 self._make(symbol),
                 grow=partial(self._make, symbol),
-                keep=_KEEP_CHUNKS * CHUNK,
+                keep=self._keep * CHUNK,
                 ticks=self._ticks,
             )
             series.skip_to(time)

@@ -25,6 +25,7 @@ from protocol.botconfig import TIMEFRAME_SECONDS
 CHUNK: Final = 1024  # bars' places in a chunk, those where the market sleeps included
 START: Final = 1_704_067_200  # Monday 2024-01-01 00:00
 HISTORY: Final = 1_000  # bars before START, at least
+HISTORY_DAYS: Final = 20  # and so many days of small bars, so that larger ones can be put together
 
 _HOUR: Final = 3600
 _HALF_HOUR: Final = 1800
@@ -51,11 +52,16 @@ class State(NamedTuple):
 FIRST: Final = State(0.0, 0.0, 0.0, 0.0)
 
 
+def history_bars(timeframe: str) -> int:
+    """Bars before START that there are at least."""
+    return max(HISTORY, HISTORY_DAYS * _DAY // TIMEFRAME_SECONDS[timeframe])
+
+
 def base_time(timeframe: str) -> int:
-    """Opening time of the first place of chunk 0: early enough for HISTORY bars before START."""
+    """Opening time of the first place of chunk 0: early enough for the history before START."""
     seconds = TIMEFRAME_SECONDS[timeframe]
     # Of all usual sessions the index's is shortest: 115 of 168 hours. The longest pause is a weekend.
-    places = HISTORY * 168 // 115 + 3 * _DAY // seconds + 1
+    places = history_bars(timeframe) * 168 // 115 + 3 * _DAY // seconds + 1
     start = int(bar_starts(np.array([START], np.int64), timeframe)[0])
     return start - places * seconds
 

@@ -9,8 +9,8 @@ import pytest
 
 from broker import api
 from broker.api import TradeDeal, TradePosition
-from broker.paper.terminal import PaperTerminal
 from broker.paper.requests import volume_allowed
+from broker.paper.terminal import PaperTerminal
 from broker.symbols import SPECS
 from tests.papermarket import Bar, flat, paper, send, step, total_of_deals
 
