@@ -24,7 +24,7 @@ from protocol.errors import InvalidInput
 
 INSTALLATION: Final = "supervisor.toml"
 OWN: Final = "paper.toml"
-#: A market like a live one: a tick a second.
+#: A made market is like a live one where nothing else is said: a tick a second.
 STANDALONE: Final[dict[str, Any]] = {
     "timeframe": "M1", "price_model": "ohlc", "ticks_per_bar": 60, "bars_per_second": 1 / 60,
 }  # fmt: skip
@@ -62,7 +62,8 @@ def find(path: str | None, login: int | None, server: str | None, *, portable: b
 
 def _standalone(folder: Path, login: int | None, server: str | None) -> Place:
     own = folder / OWN
-    values = {**STANDALONE, **_table(own)} if own.is_file() else STANDALONE
+    table = _table(own) if own.is_file() else {}
+    values = table if table.get("feed") == "replay" else {**STANDALONE, **table}
     name = "paper" if login is None else str(login)
     return Place(
         config=_config(own, values),
