@@ -137,7 +137,7 @@ def test_expiration(tmp_path: Path) -> None:
     day = wait(terminal, BUY_LIMIT, 1.05, type_time=api.ORDER_TIME_DAY)
     tuesday = wait(terminal, BUY_LIMIT, 1.05, type_time=api.ORDER_TIME_SPECIFIED_DAY, expiration=MONDAY + 25 * HOUR)
     always = wait(terminal, BUY_LIMIT, 1.05)
-    ends = {}
+    ends: dict[int, int] = {}
     while (moment := terminal.step()) is not None:
         waiting = {order.ticket for order in terminal.orders_get() or ()}
         for ticket in {hour, day, tuesday, always} - waiting - ends.keys():
