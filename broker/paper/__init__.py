@@ -29,6 +29,7 @@ from broker.api import (
     TradePosition,
     TradeRequest,
 )
+from broker.paper.connection import initialize, last_error, login, shutdown, step
 from broker.paper.dropin import (
     account_info,
     copy_rates_from,
@@ -40,9 +41,6 @@ from broker.paper.dropin import (
     history_deals_total,
     history_orders_get,
     history_orders_total,
-    initialize,
-    last_error,
-    login,
     market_book_add,
     market_book_get,
     market_book_release,
@@ -54,8 +52,6 @@ from broker.paper.dropin import (
     orders_total,
     positions_get,
     positions_total,
-    shutdown,
-    step,
     symbol_info,
     symbol_info_tick,
     symbol_select,

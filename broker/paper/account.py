@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from broker import api
 from broker.api import POSITION_TYPE_BUY, POSITION_TYPE_SELL, TradeDeal, TradeOrder
@@ -11,53 +11,7 @@ from broker.paper.calc import Calculator
 from broker.paper.matching import Position
 from broker.paper.records import Records
 from broker.paper.series import Series
-from broker.symbols import SymbolSpec
-
-
-class Costs(NamedTuple):
-    """What each deal costs, in the account's currency per lot."""
-
-    commission: float = 0.0
-    fee: float = 0.0
-
-
-class Trade(NamedTuple):
-    """One execution: what an order, a stop or a stop-out does at a price."""
-
-    spec: SymbolSpec
-    buy: bool  # side of the deal, not of the position
-    volume: float
-    price: float
-    time_msc: int
-    reason: int
-    magic: int = 0
-    comment: str = ""
-    sl: float = 0.0
-    tp: float = 0.0
-    filling: int = api.ORDER_FILLING_FOK
-    position: int = 0  # ticket to close; 0: open, or in netting whatever the symbol's position needs
-    order: int = 0  # ticket of the order that waited for it; 0: an order of its own, done at once
-    asked: float = 0.0  # volume of the order, where that is more than `volume`
-
-
-class Booked(NamedTuple):
-    """Tickets of an execution."""
-
-    order: int
-    deal: TradeDeal
-
-
-class Totals(NamedTuple):
-    """The account's money now."""
-
-    floating: float
-    equity: float
-    margin: float
-
-    @property
-    def level(self) -> float:
-        """Equity over margin in percent; 0 without margin."""
-        return self.equity / self.margin * 100.0 if self.margin else 0.0
+from broker.paper.trades import Booked, Costs, Totals, Trade, blank_order
 
 
 class Account(Records):
@@ -97,10 +51,12 @@ class Account(Records):
     def place(self, order: TradeOrder) -> None:
         """An order begins to wait, or goes on waiting with other terms."""
         self.pending[order.ticket] = order
+        self.version += 1
 
     def retire(self, ticket: int, state: int, time_msc: int, **changes: Any) -> TradeOrder:
         """An order waits no longer: filled, cancelled, expired or rejected."""
         order = self.pending.pop(ticket)
+        self.version += 1
         done = order._replace(state=state, time_done=time_msc // 1000, time_done_msc=time_msc, **changes)
         self.orders.append(done)
         return done
@@ -131,6 +87,7 @@ class Account(Records):
     def modify(self, ticket: int, sl: float, tp: float, time_msc: int) -> None:
         """Set a position's stops."""
         position = self.positions[ticket]
+        self.version += 1
         self.positions[ticket] = position._replace(sl=sl, tp=tp, time_update_msc=time_msc)
 
     def add_swap(self, ticket: int, value: float) -> None:
@@ -199,6 +156,7 @@ class Account(Records):
     def _reduce(self, position: Position, volume: float, time_msc: int) -> float:
         """Take `volume` off a position; its share of the swap, which is booked with it."""
         left = round(position.volume - volume, 8)
+        self.version += 1
         if not left:
             del self.positions[position.ticket]
             return position.swap
@@ -221,14 +179,19 @@ class Account(Records):
         return Booked(order, deal)
 
     def _open(self, trade: Trade, ticket: int, identifier: int, volume: float) -> None:
+        self.version += 1
         self.positions[ticket] = Position(
             ticket=ticket, identifier=identifier, symbol=trade.spec.name,
             type=POSITION_TYPE_BUY if trade.buy else POSITION_TYPE_SELL, volume=volume, price_open=trade.price,
             sl=trade.sl, tp=trade.tp, swap=0.0, time_msc=trade.time_msc, time_update_msc=trade.time_msc,
             magic=trade.magic, reason=trade.reason, comment=trade.comment,
         )  # fmt: skip
+        if ticket < max(self.positions):
+            # An old order that filled late: positions stay in the order of their tickets, as after a restart.
+            self.positions = dict(sorted(self.positions.items()))
 
     def _add(self, trade: Trade, position: Position) -> None:
+        self.version += 1
         volume = round(position.volume + trade.volume, 8)
         price = (position.price_open * position.volume + trade.price * trade.volume) / volume
         self.positions[position.ticket] = position._replace(
@@ -296,16 +259,3 @@ class Account(Records):
                 **changes,
             )
         )
-
-
-def blank_order(*, ticket: int, time_msc: int, volume: float, price_open: float, **fields: Any) -> TradeOrder:
-    """An order that was placed at `time_msc`; what `fields` leaves out is empty."""
-    values: dict[str, Any] = {
-        "time_expiration": 0, "type_time": 0, "state": api.ORDER_STATE_PLACED, "position_id": 0, "position_by_id": 0,
-        "price_stoplimit": 0.0,
-    }  # fmt: skip
-    return TradeOrder(
-        ticket=ticket, time_setup=time_msc // 1000, time_setup_msc=time_msc, time_done=0, time_done_msc=0,
-        volume_initial=volume, volume_current=volume, price_open=price_open, price_current=price_open, external_id="",
-        **(values | fields),
-    )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Final
 from broker import api
 from broker.api import TradeRequest
 from broker.calendar import is_open_at
-from broker.paper.core import Core, Failed
+from broker.paper.answers import Failed
+from broker.paper.core import Core
 from broker.paper.matching import BUYING, Position, far_enough, frozen, stops_allowed
 from broker.paper.requests import Refusal, volume_allowed
 from broker.paper.series import Series

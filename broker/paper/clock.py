@@ -6,36 +6,19 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from broker import api
-from broker.api import TradeDeal, TradeOrder
+from broker.api import TradeOrder
 from broker.market import aggregate, most_bars
 from broker.paper import path, rollover
-from broker.paper.account import Trade
 from broker.paper.core import larger_end
-from broker.paper.matching import BUYING, MARKET, Position, Touch, Watch, first_touch, reachable, reason_of
+from broker.paper.matching import BUYING, MARKET, Position, Reach, Touch, Watch, first_touch, reason_of
+from broker.paper.moments import ClosedBar, Step
 from broker.paper.series import NEVER, Series
+from broker.paper.trades import Trade
 from broker.paper.trading import Trading
 from protocol.botconfig import TIMEFRAME_SECONDS
 from store.errors import StoreError
 
 _COMMENTS: Final = {api.DEAL_REASON_SL: "sl", api.DEAL_REASON_TP: "tp", api.DEAL_REASON_SO: "so"}
-
-
-class ClosedBar(NamedTuple):
-    """A bar that closed: one record of the rates dtype, and the symbol's quote after the moment."""
-
-    symbol: str
-    timeframe: str
-    row: bytes
-    bid: float
-    ask: float
-
-
-class Step(NamedTuple):
-    """One moment of the market: server seconds, bars that closed, deals that it made."""
-
-    time: int
-    closed: tuple[ClosedBar, ...]
-    deals: tuple[TradeDeal, ...] = ()
 
 
 class Members(NamedTuple):
@@ -47,6 +30,9 @@ class Members(NamedTuple):
 
 class Clock(Trading):
     """`step`, and the market's side of trading."""
+
+    _known = -1  # version of the account that `_reach` is of
+    _reach: dict[str, Reach]
 
     def step(self) -> Step | None:
         """Go to the market's next moment; None where the feed has ended.
@@ -116,8 +102,9 @@ class Clock(Trading):
             return
         for series in opening:
             self._walk_all(series, (series.bid, series.bid), moment * 1000)
-        for series in [*opening, *(each for each, _ in moving)]:
-            self._go_on(series, moment * 1000)
+        if any(each.type in MARKET for each in self.account.pending.values()):
+            for series in [*opening, *(each for each, _ in moving)]:
+                self._go_on(series, moment * 1000)
         self._stop_out(moment)
 
     def _close_larger(self, moment: int) -> list[tuple[str, str, bytes]]:
@@ -144,18 +131,14 @@ class Clock(Trading):
         if self.config.ticks_per_bar > 1:
             self._walk_all(series, (shown, series.bid), time_msc)
             return
-        positions, orders = self._on(series.spec.name)
-        if not positions and not orders:
-            return
         bar = series.last()[0]
         prices = bar["open"].item(), bar["high"].item(), bar["low"].item(), bar["close"].item()
-        watches = [*map(Watch.of_position, positions), *map(Watch.of_order, orders)]
-        follow_ups = any(each.price_stoplimit for each in orders)
-        if not follow_ups and not reachable(watches, prices, series.spread(), series.spec.digits):
+        if not self._reaches(series, prices):
             return
         if self.config.price_model == "ohlc":
             self._walk_all(series, path.ohlc(*prices), time_msc)
             return
+        positions, orders = self._on(series.spec.name)
         # A position meets its loss first; an order that fills meets what is worst for the position it makes.
         for buy in (True, False):
             mine = {each.ticket for each in positions if each.buy == buy}
@@ -165,10 +148,22 @@ class Clock(Trading):
             self._walk(series, path.worst(not buy, *prices), Members(set(), mine), time_msc)
 
     def _walk_all(self, series: Series, way: path.Way, time_msc: int) -> None:
-        positions, orders = self._on(series.spec.name)
-        if positions or orders:
+        if self._reaches(series, way):
+            positions, orders = self._on(series.spec.name)
             members = Members({each.ticket for each in positions}, {each.ticket for each in orders})
             self._walk(series, way, members, time_msc)
+
+    def _reaches(self, series: Series, way: path.Way) -> bool:
+        """Whether anything can happen on a way. Most bars touch nothing, so the nearest levels are remembered."""
+        if self._known != self.account.version:
+            self._known, self._reach = self.account.version, {}
+        symbol = series.spec.name
+        reach = self._reach.get(symbol)
+        if reach is None:
+            positions, orders = self._on(symbol)
+            reach = Reach.of([*map(Watch.of_position, positions), *map(Watch.of_order, orders)])
+            self._reach[symbol] = reach
+        return reach.includes(way, series.spread(), series.spec.digits)
 
     def _walk(self, series: Series, way: path.Way, members: Members, time_msc: int) -> None:
         """Everything that the members' levels make of a way, in the order in which the price reaches them."""

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple
 
-from broker.api import (
-    RES_E_AUTO_TRADING_DISABLED,
-    RES_E_FAIL,
-    RES_E_INTERNAL_FAIL_CONNECT,
-    RES_E_INVALID_PARAMS,
-    RES_E_NOT_FOUND,
-    RES_E_UNSUPPORTED,
-    RES_S_OK,
-)
+from broker.api import RES_E_INVALID_PARAMS, RES_E_NOT_FOUND
 from broker.calendar import check_zone
 from broker.market import bar_ends, bar_starts
-from broker.paper.account import Account, Costs
+from broker.paper.account import Account
+from broker.paper.answers import SUCCESS, Failed
 from broker.paper.calc import Calculator
 from broker.paper.feeds import ChunkState, Feed, make_feed
 from broker.paper.path import LEAST_TICKS
 from broker.paper.series import NEVER, Series
 from broker.paper.synthetic import State
+from broker.paper.trades import Costs
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 from store import paper as tables
@@ -38,55 +30,6 @@ _KEEP_MOMENTS: Final = 500
 _KEEP_SECONDS: Final = 1.0
 _OLD_CHUNKS: Final = 64
 SERVER: Final = "Stablehand-Paper"
-
-_TEXTS: Final = {
-    RES_S_OK: "Success",
-    RES_E_FAIL: "Terminal: Call failed",
-    RES_E_INVALID_PARAMS: "Terminal: Invalid params",
-    RES_E_NOT_FOUND: "Terminal: Not found",
-    RES_E_UNSUPPORTED: "Terminal: Unsupported",
-    RES_E_AUTO_TRADING_DISABLED: "Auto-Trading using Python API disabled in Terminal",
-    RES_E_INTERNAL_FAIL_CONNECT: "No IPC connection",
-}
-
-P = ParamSpec("P")
-T = TypeVar("T")
-F = TypeVar("F")
-S = TypeVar("S", bound="Core")
-
-
-class Failed(Exception):
-    """Ends a terminal function: its caller gets None (or False), and `last_error` this code and text."""
-
-    def __init__(self, code: int, text: str | None = None) -> None:
-        super().__init__(code, text)
-        self.error = (code, text or _TEXTS[code])
-
-
-def answers(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:
-    """Makes a function of the terminal: it sets `last_error`, and answers None after Failed or offline."""
-    return answers_or(None)(function)
-
-
-def answers_or(failed: F) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T | F]]:
-    """The same with another answer than None for a failure."""
-
-    def make(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | F]:
-        @functools.wraps(function)
-        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T | F:
-            try:
-                if not self.connected:
-                    raise Failed(RES_E_INTERNAL_FAIL_CONNECT)
-                value = function(self, *args, **kwargs)
-            except Failed as failure:
-                self.error = failure.error
-                return failed
-            self.error = (RES_S_OK, _TEXTS[RES_S_OK])
-            return value
-
-        return call
-
-    return make
 
 
 class Made(NamedTuple):
@@ -131,7 +74,7 @@ class Core:
         self.switches = Switches(config.autotrading, config.experts_allowed, config.trade_allowed)
         self.requests_now = 0  # requests in this second of the feed's clock
         self.connected = True
-        self.error: tuple[int, str] = (RES_S_OK, _TEXTS[RES_S_OK])
+        self.error: tuple[int, str] = SUCCESS
         self.watched: dict[tuple[str, str], int] = {}  # (symbol, larger timeframe) -> end of its forming bar
         self._path = database
         self._db = open_database(database, "paper", keep=True)

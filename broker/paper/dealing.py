@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from broker import api
 from broker.api import TradeRequest
-from broker.paper.account import Trade, blank_order
 from broker.paper.chance import draw, draw_points
 from broker.paper.checks import Checks
 from broker.paper.matching import MARKET, Position
 from broker.paper.requests import Outcome, Refusal, available, rewritten
 from broker.paper.series import Series
+from broker.paper.trades import Trade, blank_order
 from broker.symbols import ORDERS_CLOSE_BY, ORDERS_MARKET, ORDERS_SL, ORDERS_TP, SymbolSpec
 
 _AGREED = (api.SYMBOL_TRADE_EXECUTION_REQUEST, api.SYMBOL_TRADE_EXECUTION_INSTANT)

@@ -8,6 +8,7 @@ price; one that lies behind already when the price appears (a gap) is filled at 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final, NamedTuple
 
 from broker import api
@@ -85,15 +86,34 @@ class Touch(NamedTuple):
     upper: bool  # the level `above`
 
 
-def reachable(watches: Iterable[Watch], way: Way, spread: float, digits: int) -> bool:
-    """Whether anything of it can happen on that way: the quick question before the exact one."""
-    low, high = min(way), max(way)
-    low_ask, high_ask = round(low + spread, digits), round(high + spread, digits)
-    for watch in watches:
-        down, up = (low_ask, high_ask) if watch.on_ask else (low, high)
-        if (watch.below and down <= watch.below) or (watch.above and up >= watch.above):
-            return True
-    return False
+class Reach(NamedTuple):
+    """How far bid and ask must go before anything of a symbol is touched: the quick question before the exact one."""
+
+    bid_down: float
+    bid_up: float
+    ask_down: float
+    ask_up: float
+
+    @classmethod
+    def of(cls, watches: Iterable[Watch]) -> Reach:
+        """The nearest levels of all."""
+        down, up = [-inf, -inf], [inf, inf]
+        for watch in watches:
+            if watch.below:
+                down[watch.on_ask] = max(down[watch.on_ask], watch.below)
+            if watch.above:
+                up[watch.on_ask] = min(up[watch.on_ask], watch.above)
+        return cls(down[0], up[0], down[1], up[1])
+
+    def includes(self, way: Way, spread: float, digits: int) -> bool:
+        """Whether anything can be touched on that way of the bid."""
+        low, high = min(way), max(way)
+        return (
+            low <= self.bid_down
+            or high >= self.bid_up
+            or round(low + spread, digits) <= self.ask_down
+            or round(high + spread, digits) >= self.ask_up
+        )
 
 
 def first_touch(watches: Iterable[Watch], start: float, end: float, spread: float, digits: int) -> Touch | None:

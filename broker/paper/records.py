@@ -27,6 +27,7 @@ class Records:
         self.deals: list[TradeDeal] = []
         self.orders: list[TradeOrder] = []
         self.next_order = self.next_deal = FIRST_TICKET
+        self.version = 0  # rises with every change of a level: a position's stops, an order's price
         self._saved_deals = self._saved_orders = 0
         self._saved: dict[int, Position] = {}
         self._saved_pending: dict[int, TradeOrder] = {}
@@ -79,6 +80,7 @@ class Records:
         self.balance, self.next_order, self.next_deal = self._before
         del self.deals[self._saved_deals :], self.orders[self._saved_orders :]
         self.positions, self.pending = dict(self._saved), dict(self._saved_pending)
+        self.version += 1
 
     def take_order(self) -> int:
         """The next order's ticket."""

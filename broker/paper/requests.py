@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from broker import api, structs
 from broker.api import TradeRequest
-from broker.paper.core import Failed
+from broker.paper.answers import Failed
 from broker.symbols import SymbolSpec
 
 TEXTS: Final = {

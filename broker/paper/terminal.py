@@ -6,21 +6,22 @@ from typing import Any, Final
 
 from broker import api
 from broker.api import RES_E_AUTH_FAILED, RES_E_INVALID_PARAMS
-from broker.paper import clock
+from broker.paper import moments
+from broker.paper.answers import Failed, answers, answers_or
+from broker.paper.bars import Bars
 from broker.paper.clock import Clock
-from broker.paper.core import Failed, answers, answers_or
 from broker.paper.history import History
 from broker.paper.reads import Reads
 from broker.paper.series import Series
 
 # What a step gives, said again beside the terminal that gives it.
-ClosedBar = clock.ClosedBar
-Step = clock.Step
+ClosedBar = moments.ClosedBar
+Step = moments.Step
 
 VERSION: Final = (500, 6231, "27 Sep 2026")
 
 
-class PaperTerminal(Reads, History, Clock):
+class PaperTerminal(Reads, Bars, History, Clock):
     """One paper account and its market. Not for several threads at once, as the real one.
 
     A new account begins at the feed's start, with a deposit; an old one goes on where its database says.

@@ -7,7 +7,7 @@ from typing import Any
 
 from broker import api
 from broker.api import OrderCheckResult, OrderSendResult, TradeRequest
-from broker.paper.core import answers
+from broker.paper.answers import answers
 from broker.paper.requests import TEXTS, Outcome, Refusal, parse_request
 from broker.paper.waiting import Waiting
 from store.errors import StoreError

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from broker import api
 from broker.api import TradeOrder, TradeRequest
-from broker.paper.account import Trade, blank_order
 from broker.paper.dealing import Dealing
 from broker.paper.matching import BUYING, LIMITS, MARKET, PENDING, STOP_LIMITS, STOPS, Watch, first_touch
 from broker.paper.requests import Outcome, Refusal, available, rewritten
 from broker.paper.series import Series
+from broker.paper.trades import Trade, blank_order
 from broker.symbols import ORDERS_LIMIT, ORDERS_STOP, ORDERS_STOP_LIMIT
 
 _DAY: Final = 86_400
