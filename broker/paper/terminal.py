@@ -6,17 +6,16 @@ from typing import Any, Final
 
 from broker import api
 from broker.api import RES_E_AUTH_FAILED, RES_E_INVALID_PARAMS
-from broker.paper import moments
 from broker.paper.answers import Failed, answers, answers_or
 from broker.paper.bars import Bars
 from broker.paper.clock import Clock
 from broker.paper.history import History
+from broker.paper.moments import ClosedBar, Step
 from broker.paper.reads import Reads
 from broker.paper.series import Series
 
-# What a step gives, said again beside the terminal that gives it.
-ClosedBar = moments.ClosedBar
-Step = moments.Step
+#: What a step gives stands here too, beside the terminal that gives it.
+__all__ = ["VERSION", "ClosedBar", "PaperTerminal", "Step"]
 
 VERSION: Final = (500, 6231, "27 Sep 2026")
 

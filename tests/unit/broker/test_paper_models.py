@@ -27,7 +27,9 @@ def reasons(folder: Path, bar: Bar, side: str, sl: float, tp: float, **config: A
     rows = [(0, 1.1, 1.1, 1.1, 1.1, 10), bar, *flat(bar[4], range(2, 4))]
     terminal = paper(folder, {"EURUSD": rows}, **config)
     send(terminal, "EURUSD", side, 0.1, sl=sl, tp=tp)
-    return [deal.reason for _ in range(2) for deal in step(terminal).deals]
+    found = [deal.reason for _ in range(2) for deal in step(terminal).deals]
+    terminal.close()
+    return found
 
 
 def test_both_stops_in_one_bar(tmp_path: Path) -> None:
@@ -58,6 +60,7 @@ def reasons_in_ticks(folder: Path, bar: Bar, side: str, sl: float, tp: float) ->
     send(terminal, "EURUSD", side, 0.1, sl=sl, tp=tp)
     found = [deal for _ in range(24) for deal in step(terminal).deals]
     assert all(MONDAY + HOUR < deal.time < MONDAY + 2 * HOUR for deal in found)
+    terminal.close()
     return [deal.reason for deal in found]
 
 
@@ -228,7 +231,8 @@ def test_swap_in_every_mode(tmp_path: Path) -> None:
         "interest-open": (3.6, 12.0),
     }
     for number, (mode, (rate, expected)) in enumerate(cases.items()):
-        _, swap = nights(tmp_path / str(number), "buy", swap_mode=mode, swap_long=rate, swap_short=-999.0)
+        terminal, swap = nights(tmp_path / str(number), "buy", swap_mode=mode, swap_long=rate, swap_short=-999.0)
+        terminal.close()
         assert swap == pytest.approx(expected, abs=0.011), mode
     _, swap = nights(tmp_path / "triple", "sell", swap_short=-2.0, triple_day=1)
     assert swap == -6.0
@@ -267,6 +271,7 @@ def test_margin_and_profit_in_every_mode(tmp_path: Path) -> None:
         info = terminal.symbol_info("USDUSD")
         assert info is not None
         assert info.trade_tick_value == pytest.approx(profit / 2 * info.trade_tick_size), terms
+        terminal.close()
 
 
 def test_commission_and_fee_stand_on_each_deal(tmp_path: Path) -> None:
