@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from broker.api import (
     DAY_OF_WEEK_WEDNESDAY,
+    SYMBOL_CALC_MODE_CFDINDEX,
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_FUTURES,
     SYMBOL_CALC_MODE_FOREX,
+    SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE,
+    SYMBOL_CALC_MODE_FUTURES,
     SYMBOL_FILLING_FOK,
     SYMBOL_FILLING_IOC,
+    SYMBOL_SWAP_MODE_POINTS,
     SYMBOL_TRADE_EXECUTION_MARKET,
+    SYMBOL_TRADE_MODE_FULL,
 )
+from broker.calendar import Session
 from protocol.errors import InvalidInput, nearest
-
-Session = Literal["fx", "always", "metal", "index"]
 
 CURRENCIES: Final = frozenset(
     [
@@ -52,6 +57,12 @@ CURRENCIES: Final = frozenset(
         "ZAR",
     ]
 )
+#: Bits of SymbolInfo.order_mode; the package does not export them (mql5.com, "Symbol properties", SYMBOL_ORDER_*).
+ORDERS_MARKET, ORDERS_LIMIT, ORDERS_STOP, ORDERS_STOP_LIMIT = 1, 2, 4, 8
+ORDERS_SL, ORDERS_TP, ORDERS_CLOSE_BY = 16, 32, 64
+#: Bits of SymbolInfo.expiration_mode (SYMBOL_EXPIRATION_*), by ORDER_TIME_*: 1 << type_time.
+EXPIRATION_ALL: Final = 15
+_BY_TICKS: Final = (SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES)
 _NO_CENTS: Final = frozenset({"JPY", "KRW"})
 
 
@@ -90,6 +101,15 @@ class SymbolSpec:
     session: Session = "fx"
     price: float = 1.0
     volatility: float = 0.08
+    trade_mode: int = SYMBOL_TRADE_MODE_FULL
+    order_mode: int = 127
+    expiration_mode: int = EXPIRATION_ALL
+    swap_mode: int = SYMBOL_SWAP_MODE_POINTS
+    own_tick_size: float = 0.0  # 0: a point
+    own_tick_value: float = 0.0  # of a lot, in the currency of the profit; 0: contract * tick size
+    margin_initial: float = 0.0  # of a lot, where the mode asks for it
+    liquidity: float = 0.0  # lots that one price has; 0: any number
+    only_real: bool = False
 
     @property
     def point(self) -> float:
@@ -98,8 +118,30 @@ class SymbolSpec:
 
     @property
     def margin_currency(self) -> str:
-        """Currency of the margin: the base for forex, the currency of the price for CFDs."""
-        return self.base if self.calc_mode == SYMBOL_CALC_MODE_FOREX else self.profit
+        """Currency of the margin: the base for forex, the currency of the price for everything else."""
+        pair = self.calc_mode in (SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE)
+        return self.base if pair else self.profit
+
+    @property
+    def tick_size(self) -> float:
+        """The smallest change of the price."""
+        return self.own_tick_size or self.point
+
+    @property
+    def tick_value(self) -> float:
+        """What a change by `tick_size` is worth a lot, in the currency of the profit."""
+        return self.own_tick_value or self.contract * self.tick_size
+
+    @property
+    def worth(self) -> float:
+        """What a change of the price by 1 is worth a lot, in the currency of the profit."""
+        return self.tick_value / self.tick_size if self.calc_mode in _BY_TICKS else self.contract
+
+    @property
+    def index_ratio(self) -> float:
+        """Tick value over tick size, which the margin of CFDs on indices has as a factor."""
+        mine = self.own_tick_value and self.calc_mode == SYMBOL_CALC_MODE_CFDINDEX
+        return self.tick_value / self.tick_size if mine else 1.0
 
 
 def _forex(

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from botproc import catalogue, loader
 from console import page as command_line
-from protocol.botconfig import AccountConfig, BotConfig, Timeframe
+from protocol.botconfig import AccountConfig, BotConfig, SymbolTerms, Timeframe
 from supervisor.config import SupervisorConfig, ThrottleConfig
 from supervisor.policy import page as lifecycle
 
@@ -93,6 +93,11 @@ def configuration() -> str:
             "A trading account. Each has a gateway of its own, the one process that holds its terminal. "
             'See [replaying market data](replay.md) for `feed = "replay"`.',
         ),
+        _section(
+            "`[accounts.NAME.terms.SYMBOL]`",
+            SymbolTerms,
+            'Terms of one symbol (`"*"`: of all) of a paper account. See [the paper terminal](paper-terminal.md).',
+        ),
         _BOT_DEFAULTS,
         _section("`[[bots]]`", BotConfig, "A bot. `name`, `market` and `strategy` must be given."),
         "Timeframes: " + ", ".join(f"`{each}`" for each in get_args(Timeframe)) + ".",
@@ -151,7 +156,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 def _section(title: str, model: type[BaseModel], text: str) -> str:
     rows = ["| key | value | default | |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        cells = (f"`{name}`", _value(field), _default(field), field.description or "")
+        text = " ".join((field.description or "").split())
+        cells = (f"`{name}`", _value(field), _default(field), text)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return f"## {title}\n\n{text}\n\n" + "\n".join(rows) + "\n"
 

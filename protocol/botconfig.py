@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SymbolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._#&/-]{1,32}$")]
+#: A symbol, or `*` for every one.
+TermsName = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9._#&/-]{1,32})$")]
 Wanted = Literal["running", "paused", "stopped"]
 RestartPolicy = Literal["permanent", "transient", "temporary"]
 Timeframe = Literal[
@@ -126,6 +128,69 @@ class BotConfig(Frozen):
         return params
 
 
+class SymbolTerms(Frozen):
+    """What differs from a symbol's usual terms on the paper terminal; what is left out stays as it is."""
+
+    execution: Literal["request", "instant", "market", "exchange"] | None = None
+    """How market orders are executed. `instant` and `request` look at the order's price and deviation."""
+    filling: tuple[Literal["fok", "ioc", "boc"], ...] | None = Field(None, strict=False)
+    """Filling modes besides `return`, which market execution never has and the others always have."""
+    trade_mode: Literal["disabled", "long-only", "short-only", "close-only", "full"] | None = None
+    """What may be traded."""
+    order_types: (
+        tuple[Literal["market", "limit", "stop", "stop-limit", "sl", "tp", "close-by"], ...] | None
+    ) = Field(None, strict=False)  # fmt: skip
+    """Order types that are allowed."""
+    expiration: tuple[Literal["gtc", "day", "specified", "specified-day"], ...] | None = Field(None, strict=False)
+    """Expirations that pending orders may have."""
+    calc_mode: (
+        Literal[
+            "forex", "forex-no-leverage", "futures", "cfd", "cfd-index", "cfd-leverage",
+            "exchange-stocks", "exchange-futures",
+        ] | None
+    ) = None  # fmt: skip
+    """How margin and profit are computed."""
+    contract: float | None = Field(None, gt=0, le=1e12)
+    """Contract size: units in a lot."""
+    tick_size: float | None = Field(None, gt=0, le=1e9)
+    """Smallest change of the price (futures, cfd-index); else a point."""
+    tick_value: float | None = Field(None, gt=0, le=1e9)
+    """What a change by `tick_size` is worth a lot, in the currency of the profit (futures, cfd-index)."""
+    margin_initial: float | None = Field(None, ge=0, le=1e12)
+    """Initial margin of a lot (futures)."""
+    volume_min: float | None = Field(None, gt=0, le=1e9)
+    """Smallest volume, in lots."""
+    volume_max: float | None = Field(None, gt=0, le=1e9)
+    """Largest volume of one order, in lots."""
+    volume_step: float | None = Field(None, gt=0, le=1e9)
+    """Step of the volume, in lots."""
+    volume_limit: float | None = Field(None, ge=0, le=1e9)
+    """Most lots of one direction, pending orders included; 0: no limit."""
+    stops_level: int | None = Field(None, ge=0, le=1_000_000)
+    """Least distance of stops and pending orders from the price, in points."""
+    freeze_level: int | None = Field(None, ge=0, le=1_000_000)
+    """Nearer to the price than this, orders and stops cannot be changed, in points."""
+    swap_mode: (
+        Literal[
+            "disabled", "points", "symbol-currency", "margin-currency", "deposit-currency",
+            "interest-current", "interest-open", "reopen-current", "reopen-bid",
+        ] | None
+    ) = None  # fmt: skip
+    """What `swap_long` and `swap_short` count in: points, money a lot, percent a year, or a reopening in points."""
+    swap_long: float | None = Field(None, ge=-1e9, le=1e9)
+    """Swap of a long position a night; negative: paid."""
+    swap_short: float | None = Field(None, ge=-1e9, le=1e9)
+    """Swap of a short position a night; negative: paid."""
+    triple_day: int | None = Field(None, ge=0, le=6)
+    """Day whose night pays threefold; Sunday is 0."""
+    liquidity: float | None = Field(None, ge=0, le=1e9)
+    """Lots that one price has; 0: any number. Larger orders are filled in part, or not, by their filling mode."""
+    only_real: bool | None = None
+    """Tradable on real accounts only."""
+    session: Literal["fx", "metal", "index", "always", "us-exchange", "xetra"] | None = None
+    """When it trades: a calendar with daylight saving time."""
+
+
 class AccountConfig(Frozen):
     """One trading account, and the terminal that holds it."""
 
@@ -167,6 +232,54 @@ class AccountConfig(Frozen):
     """Spread in points, where the file has none or instead of the symbol's usual one."""
     commission_per_lot: float = Field(0.0, ge=0, le=1e6)
     """Commission per lot and side, in the account's currency."""
+    fee_per_lot: float = Field(0.0, ge=0, le=1e6)
+    """Fee per lot and side, in the account's currency; booked beside the commission."""
+    price_model: Literal["pessimistic", "ohlc"] = "pessimistic"
+    """Way of the price inside a bar. `pessimistic`: for each position and order the one that is worst for it, so that
+    of SL and TP in one bar it is the SL; `ohlc`: open, low, high, close in a rising bar, open, high, low, close in a
+    falling one."""
+    ticks_per_bar: int = Field(1, ge=1, le=600)
+    """Prices that a bar shows while it forms. 1: its open; from 3 on they follow the way of `price_model = "ohlc"`."""
+    slippage_points: int = Field(0, ge=0, le=100_000)
+    """Most points by which market orders, stop orders and stop losses are filled worse; drawn from the seed."""
+    latency_ms: int = Field(0, ge=0, le=3_600_000)
+    """Milliseconds until an order is at the market, which moves on meanwhile."""
+    latency_jitter_ms: int = Field(0, ge=0, le=3_600_000)
+    """Most milliseconds on top; drawn from the seed."""
+    order_timeout_ms: int = Field(60_000, ge=1, le=3_600_000)
+    """An order that takes longer is answered 10012 and not executed."""
+    comment_policy: Literal["keep", "cut16", "replace", "drop"] = "keep"
+    """What the broker does to orders' comments: nothing, cut after 16 characters, write its own, or none at all."""
+    sessions: Literal["data", "calendar"] = "data"
+    """When orders are taken: while a bar forms, or only when the symbol's calendar is open as well."""
+    server_timezone: str = Field("UTC", min_length=1, max_length=64)
+    """Time zone of the bars' times, for the calendar: a name like Europe/Athens."""
+    resample_from: Timeframe | None = None
+    """Replay: timeframe of the files, where `timeframe` is to be put together from smaller bars."""
+    autotrading: bool = True
+    """The terminal's AutoTrading button; off: orders are answered 10027."""
+    experts_allowed: bool = True
+    """Whether the server takes orders of programs; if not: 10026."""
+    trade_allowed: bool = True
+    """Whether the account may trade; false is an investor's login: 10017."""
+    trade_mode: Literal["demo", "contest", "real"] = "demo"
+    """Kind of account that the terminal shows."""
+    limit_orders: int = Field(200, ge=0, le=1_000_000)
+    """Most pending orders; 0: no limit."""
+    limit_positions: int = Field(0, ge=0, le=1_000_000)
+    """Most open positions; 0: no limit."""
+    requests_per_second: int = Field(0, ge=0, le=1_000_000)
+    """Most requests in one second of the feed's clock, the rest are answered 10024; 0: no limit."""
+    fifo_close: bool = False
+    """Whether the older of two positions must be closed first."""
+    margin_call_level: float = Field(50.0, ge=0, le=1e12)
+    """Margin call, in percent of the margin or in money (`stop_out_mode`)."""
+    stop_out_level: float = Field(30.0, ge=0, le=1e12)
+    """Below it positions are closed, the worst first."""
+    stop_out_mode: Literal["percent", "money"] = "percent"
+    """Whether the two levels are equity in percent of the margin, or equity in the account's currency."""
+    terms: dict[TermsName, SymbolTerms] = Field(default_factory=dict)
+    """Terms of symbols that differ from the usual: `[accounts.NAME.terms.EURUSD]`, or `"*"` for all."""
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

@@ -86,35 +86,48 @@ paper_deals: Final = Table(
     info=PAPER,
 )
 
+
+def _order_columns() -> list[Column[Any]]:
+    """TradeOrder's fields; each table needs columns of its own."""
+    return [
+        Column("ticket", BigInt, primary_key=True, autoincrement=False),
+        Column("time_setup", BigInt, nullable=False),
+        Column("time_setup_msc", BigInt, nullable=False),
+        Column("time_done", BigInt, nullable=False),
+        Column("time_done_msc", BigInt, nullable=False),
+        Column("time_expiration", BigInt, nullable=False),
+        Column("type", Integer, nullable=False),
+        Column("type_time", Integer, nullable=False),
+        Column("type_filling", Integer, nullable=False),
+        Column("state", Integer, nullable=False),
+        Column("magic", BigInt, nullable=False),
+        Column("position_id", BigInt, nullable=False),
+        Column("position_by_id", BigInt, nullable=False),
+        Column("reason", Integer, nullable=False),
+        Column("volume_initial", Float, nullable=False),
+        Column("volume_current", Float, nullable=False),
+        Column("price_open", Float, nullable=False),
+        Column("sl", Float, nullable=False),
+        Column("tp", Float, nullable=False),
+        Column("price_current", Float, nullable=False),
+        Column("price_stoplimit", Float, nullable=False),
+        Column("symbol", Text, nullable=False),
+        Column("comment", Text, nullable=False),
+        Column("external_id", Text, nullable=False),
+    ]
+
+
+#: Orders that are done; `done` counts them in that order, which is not that of their tickets.
 paper_orders: Final = Table(
     "paper_orders",
     metadata,
-    Column("ticket", BigInt, primary_key=True, autoincrement=False),
-    Column("time_setup", BigInt, nullable=False),
-    Column("time_setup_msc", BigInt, nullable=False),
-    Column("time_done", BigInt, nullable=False),
-    Column("time_done_msc", BigInt, nullable=False),
-    Column("time_expiration", BigInt, nullable=False),
-    Column("type", Integer, nullable=False),
-    Column("type_time", Integer, nullable=False),
-    Column("type_filling", Integer, nullable=False),
-    Column("state", Integer, nullable=False),
-    Column("magic", BigInt, nullable=False),
-    Column("position_id", BigInt, nullable=False),
-    Column("position_by_id", BigInt, nullable=False),
-    Column("reason", Integer, nullable=False),
-    Column("volume_initial", Float, nullable=False),
-    Column("volume_current", Float, nullable=False),
-    Column("price_open", Float, nullable=False),
-    Column("sl", Float, nullable=False),
-    Column("tp", Float, nullable=False),
-    Column("price_current", Float, nullable=False),
-    Column("price_stoplimit", Float, nullable=False),
-    Column("symbol", Text, nullable=False),
-    Column("comment", Text, nullable=False),
-    Column("external_id", Text, nullable=False),
+    *_order_columns(),
+    Column("done", BigInt, nullable=False, unique=True),
     info=PAPER,
 )
+
+#: Orders that wait.
+paper_pending: Final = Table("paper_pending", metadata, *_order_columns(), info=PAPER)
 
 #: Made markets: what a chunk of bars begins with, so that a restart makes no bar before it anew.
 paper_chunks: Final = Table(
@@ -126,13 +139,19 @@ paper_chunks: Final = Table(
     info=PAPER,
 )
 
+
 # What every order runs.
-_ADD_POSITION: Final = Prepared(lambda _conn: insert(paper_positions))
-_DROP_POSITION: Final = Prepared(
-    lambda _conn: delete(paper_positions).where(paper_positions.c.ticket == bindparam("old_ticket"))
-)
-_ADD_DEALS: Final = Prepared(lambda _conn: insert(paper_deals))
-_ADD_ORDERS: Final = Prepared(lambda _conn: insert(paper_orders))
+def _adds(table: Table) -> Prepared:
+    return Prepared(lambda _conn: insert(table))
+
+
+def _drops(table: Table) -> Prepared:
+    return Prepared(lambda _conn: delete(table).where(table.c.ticket == bindparam("old_ticket")))
+
+
+_OPEN: Final = {table.name: (_adds(table), _drops(table)) for table in (paper_positions, paper_pending)}
+_ADD_DEALS: Final = _adds(paper_deals)
+_ADD_ORDERS: Final = _adds(paper_orders)
 _SET_ACCOUNT: Final = Prepared(
     lambda _conn: update(paper_account).values(
         {name: bindparam(name) for name in ("balance", "now", "next_order", "next_deal")}
@@ -173,10 +192,16 @@ def load_positions(conn: Connection) -> list[Row]:
     return _rows(conn, select(paper_positions).order_by(paper_positions.c.ticket))
 
 
-def replace_positions(conn: Connection, old: Iterable[int], new: list[Row]) -> None:
-    """Take out the positions with the tickets `old`, and put in `new`; one that changed is in both."""
-    _DROP_POSITION.run(conn, [{"old_ticket": ticket} for ticket in old])
-    _ADD_POSITION.run(conn, new)
+def load_pending(conn: Connection) -> list[Row]:
+    """Orders that wait, by ticket."""
+    return _rows(conn, select(paper_pending).order_by(paper_pending.c.ticket))
+
+
+def replace_open(conn: Connection, table: Table, old: Iterable[int], new: list[Row]) -> None:
+    """Take out of `paper_positions` or `paper_pending` the tickets `old`, and put in `new`; what changed is in both."""
+    add, drop = _OPEN[table.name]
+    drop.run(conn, [{"old_ticket": ticket} for ticket in old])
+    add.run(conn, new)
 
 
 def load_deals(conn: Connection) -> list[Row]:
@@ -185,8 +210,9 @@ def load_deals(conn: Connection) -> list[Row]:
 
 
 def load_orders(conn: Connection) -> list[Row]:
-    """All orders by ticket."""
-    return _rows(conn, select(paper_orders).order_by(paper_orders.c.ticket))
+    """All orders that are done, in the order in which they were."""
+    fields = [column for column in paper_orders.c if column.name != "done"]
+    return _rows(conn, select(*fields).order_by(paper_orders.c.done))
 
 
 def add_deals(conn: Connection, rows: list[Row]) -> None:

@@ -1,11 +1,14 @@
 """Profit and margin in the account's currency.
 
 Formulas: mql5.com, "Symbol properties", ENUM_SYMBOL_CALC_MODE.
-    profit  FOREX and all CFDs      (close - open) * contract * lots, sign turned for a sell
+    profit  FOREX, CFDs, stocks     (close - open) * contract * lots, sign turned for a sell
+            FUTURES, EXCH_FUTURES   (close - open) * tick value / tick size * lots
     margin  FOREX                   lots * contract / leverage     in the base currency
             FOREX_NO_LEVERAGE       lots * contract                in the base currency
-            CFD                     lots * contract * price        in the currency of the price
+            CFD, EXCH_STOCKS        lots * contract * price        in the currency of the price
             CFDLEVERAGE             lots * contract * price / leverage
+            CFDINDEX                lots * contract * price * tick value / tick size
+            FUTURES, EXCH_FUTURES   lots * initial margin
 A conversion goes through the account's symbols, in either direction, over at most one currency between. A gain
 is sold (at the bid), a loss or a margin is bought (at the ask). Where the symbol itself converts (USDJPY on an
 account in USD), its price in question is used instead of the quote: a stop's loss is known at the stop's price.
@@ -17,14 +20,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from broker.api import (
-    SYMBOL_CALC_MODE_CFD,
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_FUTURES,
     SYMBOL_CALC_MODE_FOREX,
     SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE,
+    SYMBOL_CALC_MODE_FUTURES,
 )
 from broker.paper.series import Series
 from broker.symbols import SymbolSpec, currency_digits
 
+_LEVERAGED: Final = (SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_CFDLEVERAGE)
+_FUTURES: Final = (SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES)
 _PAIRS: Final = (SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE)
 
 #: Steps of a conversion: the symbol, and whether it is walked from its price's currency to its base.
@@ -48,17 +54,20 @@ class Calculator:
     def profit(self, spec: SymbolSpec, buy: bool, volume: float, price_open: float, price_close: float) -> float | None:
         """Profit of `volume` lots from `price_open` to `price_close`; None where no symbol converts it."""
         change = price_close - price_open if buy else price_open - price_close
-        value = change * spec.contract * volume
+        value = change * spec.worth * volume
         rate = self._rate(spec.profit, value >= 0, spec.name, price_close)
         return None if rate is None else self.money(value * rate)
 
     def margin(self, spec: SymbolSpec, volume: float, price: float) -> float | None:
         """Margin of `volume` lots at `price`; None where no symbol converts it."""
-        value = volume * spec.contract
-        if spec.calc_mode in (SYMBOL_CALC_MODE_CFD, SYMBOL_CALC_MODE_CFDLEVERAGE):
-            value *= price
-        if spec.calc_mode in (SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_CFDLEVERAGE):
-            value /= self._leverage
+        if spec.calc_mode in _FUTURES:
+            value = volume * spec.margin_initial
+        else:
+            value = volume * spec.contract
+            if spec.calc_mode not in _PAIRS:
+                value *= price * spec.index_ratio
+            if spec.calc_mode in _LEVERAGED:
+                value /= self._leverage
         rate = self._rate(spec.margin_currency, False, spec.name, price)
         return None if rate is None else self.money(value * rate)
 

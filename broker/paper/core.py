@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import zlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple
 
-from broker.api import (
-    RES_E_FAIL,
-    RES_E_INTERNAL_FAIL_CONNECT,
-    RES_E_INVALID_PARAMS,
-    RES_E_NOT_FOUND,
-    RES_E_UNSUPPORTED,
-    RES_S_OK,
-)
+from broker.api import RES_E_INVALID_PARAMS, RES_E_NOT_FOUND
+from broker.calendar import check_zone
 from broker.market import bar_ends, bar_starts
 from broker.paper.account import Account
+from broker.paper.answers import SUCCESS, Failed
 from broker.paper.calc import Calculator
 from broker.paper.feeds import ChunkState, Feed, make_feed
+from broker.paper.path import LEAST_TICKS
 from broker.paper.series import NEVER, Series
 from broker.paper.synthetic import State
+from broker.paper.trades import Costs
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 from store import paper as tables
@@ -32,55 +28,8 @@ from store.errors import StoreError
 #: Moments and seconds after which the clock is kept though nothing else changed.
 _KEEP_MOMENTS: Final = 500
 _KEEP_SECONDS: Final = 1.0
-_OLD_CHUNKS: Final = 16
-
-_TEXTS: Final = {
-    RES_S_OK: "Success",
-    RES_E_FAIL: "Terminal: Call failed",
-    RES_E_INVALID_PARAMS: "Terminal: Invalid params",
-    RES_E_NOT_FOUND: "Terminal: Not found",
-    RES_E_UNSUPPORTED: "Terminal: Unsupported",
-    RES_E_INTERNAL_FAIL_CONNECT: "No IPC connection",
-}
-
-P = ParamSpec("P")
-T = TypeVar("T")
-F = TypeVar("F")
-S = TypeVar("S", bound="Core")
-
-
-class Failed(Exception):
-    """Ends a terminal function: its caller gets None (or False), and `last_error` this code and text."""
-
-    def __init__(self, code: int, text: str | None = None) -> None:
-        super().__init__(code, text)
-        self.error = (code, text or _TEXTS[code])
-
-
-def answers(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:
-    """Makes a function of the terminal: it sets `last_error`, and answers None after Failed or offline."""
-    return answers_or(None)(function)
-
-
-def answers_or(failed: F) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T | F]]:
-    """The same with another answer than None for a failure."""
-
-    def make(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | F]:
-        @functools.wraps(function)
-        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T | F:
-            try:
-                if not self.connected:
-                    raise Failed(RES_E_INTERNAL_FAIL_CONNECT)
-                value = function(self, *args, **kwargs)
-            except Failed as failure:
-                self.error = failure.error
-                return failed
-            self.error = (RES_S_OK, _TEXTS[RES_S_OK])
-            return value
-
-        return call
-
-    return make
+_OLD_CHUNKS: Final = 64
+SERVER: Final = "Stablehand-Paper"
 
 
 class Made(NamedTuple):
@@ -95,6 +44,17 @@ class Made(NamedTuple):
     balance: float
 
 
+@dataclass(slots=True)
+class Switches:
+    """What may stop all trading: set from the configuration, and by whoever plays the user or the broker."""
+
+    autotrading: bool = True  # the terminal's button
+    experts_allowed: bool = True  # by the server
+    trade_allowed: bool = True  # of the account
+    online: bool = True  # the terminal's connection with the trade server
+    api_disabled: bool = False  # trading through the Python API, in the terminal's options
+
+
 class Core:
     """An account, its market and its database, opened or made.
 
@@ -102,15 +62,19 @@ class Core:
     database itself.
     """
 
-    def __init__(self, config: AccountConfig, *, name: str, database: Path, base_dir: Path) -> None:
-        speed = config.bars_per_second
-        if speed != "max" and not 0 < speed <= 10_000:
-            raise InvalidInput(f"bars_per_second {speed} is out of bounds", hint='above 0, at most 10000, or "max"')
+    def __init__(
+        self, config: AccountConfig, *, name: str, database: Path, base_dir: Path, login: int | None = None,
+        server: str = SERVER,
+    ) -> None:  # fmt: skip
+        _check(config)
         self.config = config
         self.name = name
-        self.login_number = zlib.crc32(name.encode()) % 90_000_000 + 10_000_000
+        self.login_number = login_of(name) if login is None else login
+        self.server = server
+        self.switches = Switches(config.autotrading, config.experts_allowed, config.trade_allowed)
+        self.requests_now = 0  # requests in this second of the feed's clock
         self.connected = True
-        self.error: tuple[int, str] = (RES_S_OK, _TEXTS[RES_S_OK])
+        self.error: tuple[int, str] = SUCCESS
         self.watched: dict[tuple[str, str], int] = {}  # (symbol, larger timeframe) -> end of its forming bar
         self._path = database
         self._db = open_database(database, "paper", keep=True)
@@ -138,7 +102,7 @@ class Core:
             self.calc,
             self.series,
             netting=config.margin_mode == "netting",
-            commission=config.commission_per_lot,
+            costs=Costs(config.commission_per_lot, config.fee_per_lot),
         )
         if row is None:
             self.account.deposit(self.calc.money(config.balance), self.now * 1000)
@@ -146,7 +110,7 @@ class Core:
         else:
             with self._db.read() as conn:
                 self.account.load(conn, row)
-            self._check_positions()
+            self._check_open_symbols()
         self._kept_now, self._kept_at, self._moments = self.now, time.monotonic(), 0
 
     # --- the database --------------------------------------------------------------------------------
@@ -219,12 +183,14 @@ class Core:
                     hint=f"set {key} back, or use another account name or data_dir",
                 )
 
-    def _check_positions(self) -> None:
-        for position in self.account.positions.values():
-            series = self.series.get(position.symbol)
+    def _check_open_symbols(self) -> None:
+        held = [("position", each.ticket, each.symbol) for each in self.account.positions.values()]
+        held += [("order", each.ticket, each.symbol) for each in self.account.pending.values()]
+        for kind, ticket, symbol in held:
+            series = self.series.get(symbol)
             if series is None or not self.calc.converts(series.spec):
                 raise InvalidInput(
-                    f"account {self.name}: position {position.ticket} is open on {position.symbol}, which symbols"
+                    f"account {self.name}: {kind} {ticket} is open on {symbol}, which symbols"
                     f" {'has not' if series is None else 'no longer converts to ' + self.config.currency}",
                     hint="set symbols back",
                 )
@@ -246,6 +212,26 @@ class Core:
         if key not in self.watched and series.opened:
             end = larger_end(series, timeframe)
             self.watched[key] = end if end > self.now else NEVER
+
+
+def login_of(name: str) -> int:
+    """The account number that goes with an account's name."""
+    return zlib.crc32(name.encode()) % 90_000_000 + 10_000_000
+
+
+def _check(config: AccountConfig) -> None:
+    """What the model alone cannot tell. Raises InvalidInput."""
+    speed, ticks = config.bars_per_second, config.ticks_per_bar
+    if speed != "max" and not 0 < speed <= 10_000:
+        raise InvalidInput(f"bars_per_second {speed} is out of bounds", hint='above 0, at most 10000, or "max"')
+    if 1 < ticks < LEAST_TICKS:
+        raise InvalidInput(f"ticks_per_bar {ticks}: a bar's way has three legs", hint="1, or 3 and more")
+    if ticks > 1 and config.price_model != "ohlc":
+        raise InvalidInput(
+            f'ticks_per_bar {ticks} shows one way inside a bar, which price_model = "{config.price_model}" has not',
+            hint='set price_model = "ohlc"',
+        )
+    check_zone(config.server_timezone)
 
 
 def larger_end(series: Series, timeframe: str) -> int:

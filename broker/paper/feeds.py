@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from broker.api import Rates
-from broker.market import bar_ends
+from broker.market import aggregate, bar_ends, can_build
 from broker.paper.csvbars import CsvBars, read_bars
 from broker.paper.series import Series
-from broker.paper.synthetic import CHUNK, FIRST, START, State, base_time, make_chunk
+from broker.paper.synthetic import CHUNK, FIRST, START, State, base_time, history_bars, make_chunk
+from broker.paper.terms import check_names, with_terms
 from broker.symbols import spec_for_prices, spec_of
 from protocol.botconfig import TIMEFRAME_SECONDS, AccountConfig
 from protocol.errors import InvalidInput
 
 _DAY: Final = 86_400
 _SLACK: Final = 7 * _DAY  # a start on a holiday is not outside the data
-_KEEP_CHUNKS: Final = 10  # chunks of history that a made market shows
+_KEEP_CHUNKS: Final = 10  # chunks of history that a made market shows, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class SyntheticFeed:
         self._states = {(row.symbol, row.chunk): row.state for row in states or []}
         self._unsaved: list[ChunkState] = []
         self._next = dict.fromkeys(config.symbols, 0)
-        self._specs = {name: spec_of(name) for name in config.symbols}
+        self._specs = {name: with_terms(spec_of(name), config) for name in config.symbols}
+        self._ticks = config.ticks_per_bar
+        self._keep = max(_KEEP_CHUNKS, 2 * history_bars(config.timeframe) // CHUNK)
         self.series: dict[str, Series] = {}
 
     @property
@@ -74,16 +77,17 @@ class SyntheticFeed:
         return START
 
     def seek(self, time: int) -> None:
-        """Begin ten chunks before `time`, or as far back as there are bars."""
+        """Begin some chunks before `time`, or as far back as there are bars."""
         chunk = (time - base_time(self._timeframe)) // (TIMEFRAME_SECONDS[self._timeframe] * CHUNK)
         for symbol, spec in self._specs.items():
-            self._next[symbol] = max(0, chunk - _KEEP_CHUNKS + 1)
+            self._next[symbol] = max(0, chunk - self._keep + 1)
             series = Series(
                 spec,
                 self._timeframe,
                 self._make(symbol),
                 grow=partial(self._make, symbol),
-                keep=_KEEP_CHUNKS * CHUNK,
+                keep=self._keep * CHUNK,
+                ticks=self._ticks,
             )
             series.skip_to(time)
             self.series[symbol] = series
@@ -133,10 +137,8 @@ class ReplayFeed:
         folder = (base_dir / config.path).resolve()
         if not folder.is_dir():
             raise InvalidInput(f"path {config.path}: no folder {folder}", hint="it is relative to the config file")
-        self.files: dict[str, CsvBars] = {
-            symbol: read_bars(folder / f"{_file_name(symbol)}_{config.timeframe}.csv", config.timeframe)
-            for symbol in config.symbols
-        }
+        self.files: dict[str, CsvBars] = {symbol: _read(folder, symbol, config) for symbol in config.symbols}
+        self._config = config
         self._timeframe = config.timeframe
         self._spread = config.spread_points
         start, end = _moment("start", config.start), _moment("end", config.end)
@@ -153,7 +155,7 @@ class ReplayFeed:
     def seek(self, time: int) -> None:
         """Put every series where it stood at `time`."""
         for symbol, file in self.files.items():
-            spec = spec_for_prices(symbol, file.digits, sure=file.sure)
+            spec = with_terms(spec_for_prices(symbol, file.digits, sure=file.sure), self._config)
             rates = file.rates
             if not file.has_spread:
                 usual = spec.spread if self._spread is None else self._spread
@@ -162,7 +164,7 @@ class ReplayFeed:
                 rates["spread"] = usual
             if self._end is not None:
                 rates = rates[bar_ends(rates["time"], self._timeframe) <= self._end]
-            series = Series(spec, self._timeframe, rates)
+            series = Series(spec, self._timeframe, rates, ticks=self._config.ticks_per_bar)
             series.skip_to(time)
             self.series[symbol] = series
 
@@ -200,9 +202,26 @@ def make_feed(config: AccountConfig, base_dir: Path, states: list[ChunkState] | 
         raise InvalidInput(f"symbols: {sorted(doubled)[0]} stands there twice")
     if not config.symbols:
         raise InvalidInput("symbols: none given", hint='symbols = ["EURUSD"]')
+    check_names(config)
     if config.feed == "synthetic":
+        if config.resample_from is not None:
+            raise InvalidInput(
+                "resample_from is for a replay", hint="the synthetic market makes bars of any timeframe: set timeframe"
+            )
         return SyntheticFeed(config, states)
     return ReplayFeed(config, base_dir)
+
+
+def _read(folder: Path, symbol: str, config: AccountConfig) -> CsvBars:
+    """The bars of a symbol's file in the account's timeframe, put together where the file's are smaller."""
+    base = config.resample_from or config.timeframe
+    if not can_build(base, config.timeframe):
+        raise InvalidInput(
+            f"resample_from {base}: {config.timeframe} bars cannot be put together from {base}",
+            hint="the smaller timeframe must go into the larger without a rest",
+        )
+    file = read_bars(folder / f"{_file_name(symbol)}_{base}.csv", base)
+    return file if base == config.timeframe else replace(file, rates=aggregate(file.rates, config.timeframe))
 
 
 def _file_name(symbol: str) -> str:

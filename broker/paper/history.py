@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from broker.api import RES_E_INVALID_PARAMS, TradeDeal, TradeOrder, TradePosition, When
-from broker.paper.core import Core, Failed, answers
-from broker.paper.matching import Position
-from broker.paper.reads import in_group, seconds
+from broker.paper.answers import Failed, answers
+from broker.paper.bars import seconds
+from broker.paper.core import Core
+from broker.paper.matching import BUYING, Position
+from broker.paper.reads import in_group
 
 Record = TypeVar("Record", TradeDeal, TradeOrder)
 
@@ -58,17 +60,27 @@ class History(Core):
 
     @answers
     def orders_total(self) -> int:
-        """Pending orders come in a later version: 0."""
-        return 0
+        """How many orders wait."""
+        return len(self.account.pending)
 
     @answers
     def orders_get(
         self, *args: object, symbol: str | None = None, ticket: int | None = None, group: str | None = None
     ) -> tuple[TradeOrder, ...]:
-        """Pending orders come in a later version: none."""
+        """Orders that wait, by ticket; an empty tuple where there is none."""
         _named_only(args)
-        _text("symbol", symbol), _number("ticket", ticket), _text("group", group)
-        return ()
+        name, number, mask = _text("symbol", symbol), _number("ticket", ticket), _text("group", group)
+        return tuple(
+            self._waits(each)
+            for each in self.account.pending.values()
+            if (name is None or each.symbol == name)
+            and (number is None or each.ticket == number)
+            and (mask is None or in_group(each.symbol, mask))
+        )
+
+    def _waits(self, order: TradeOrder) -> TradeOrder:
+        series = self.series[order.symbol]
+        return order._replace(price_current=series.ask if order.type in BUYING else series.bid)
 
     @answers
     def history_deals_total(self, date_from: When, date_to: When) -> int:

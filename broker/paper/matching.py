@@ -1,16 +1,33 @@
-"""When a price touches a stop: pure rules, no state.
+"""When a price touches a level: pure rules, no state.
 
-A buy lives on the bid, a sell on the ask, which is the bid and the bar's spread. A stop touched inside a bar is
-filled at its own price; a bar that opens beyond it (a gap) fills at the opening price. Where one bar touches
-both SL and TP nobody knows which came first: the SL is taken, the worse of the two.
+A buy position lives on the bid and a sell on the ask; a buy order waits for the ask and a sell order for the
+bid. The ask is the bid and the bar's spread. A level that the price passes on its way is filled at its own
+price; one that lies behind already when the price appears (a gap) is filled at that price.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from math import inf
+from typing import Final, NamedTuple
 
-from broker.api import DEAL_REASON_SL, DEAL_REASON_TP, POSITION_TYPE_BUY
+from broker import api
+from broker.api import DEAL_REASON_SL, DEAL_REASON_TP, POSITION_TYPE_BUY, TradeOrder
+from broker.paper.path import Way
 from broker.symbols import SymbolSpec
+
+#: Types of pending orders that buy, and those whose level the price must rise to.
+BUYING: Final = frozenset(
+    {api.ORDER_TYPE_BUY, api.ORDER_TYPE_BUY_LIMIT, api.ORDER_TYPE_BUY_STOP, api.ORDER_TYPE_BUY_STOP_LIMIT}
+)
+LIMITS: Final = frozenset({api.ORDER_TYPE_BUY_LIMIT, api.ORDER_TYPE_SELL_LIMIT})
+STOPS: Final = frozenset({api.ORDER_TYPE_BUY_STOP, api.ORDER_TYPE_SELL_STOP})
+STOP_LIMITS: Final = frozenset({api.ORDER_TYPE_BUY_STOP_LIMIT, api.ORDER_TYPE_SELL_STOP_LIMIT})
+MARKET: Final = frozenset({api.ORDER_TYPE_BUY, api.ORDER_TYPE_SELL})
+PENDING: Final = LIMITS | STOPS | STOP_LIMITS
+_ABOVE: Final = frozenset(
+    {api.ORDER_TYPE_SELL_LIMIT, api.ORDER_TYPE_BUY_STOP, api.ORDER_TYPE_BUY_STOP_LIMIT}
+)  # fmt: skip
 
 
 class Position(NamedTuple):
@@ -37,47 +54,115 @@ class Position(NamedTuple):
         return self.type == POSITION_TYPE_BUY
 
 
-class Fill(NamedTuple):
-    """A stop was touched: at which price it is filled, and why (DEAL_REASON_SL or _TP)."""
+class Watch(NamedTuple):
+    """The levels of one position or order: what happens at or below `below`, and at or above `above` (0: none)."""
 
+    ticket: int
+    position: bool
+    on_ask: bool
+    below: float
+    above: float
+
+    @classmethod
+    def of_position(cls, position: Position) -> Watch:
+        """Its SL and TP."""
+        down, up = (position.sl, position.tp) if position.buy else (position.tp, position.sl)
+        return cls(position.ticket, True, not position.buy, down, up)
+
+    @classmethod
+    def of_order(cls, order: TradeOrder) -> Watch:
+        """Its price; for a stop-limit order the price at which the limit order is placed."""
+        above = order.type in _ABOVE
+        price = order.price_open
+        return cls(order.ticket, False, order.type in BUYING, 0.0 if above else price, price if above else 0.0)
+
+
+class Touch(NamedTuple):
+    """A level that the price reached: of what, on its side's price, and where the bid stood then."""
+
+    watch: Watch
     price: float
-    reason: int
+    bid: float
+    upper: bool  # the level `above`
 
 
-def inside_bar(position: Position, spec: SymbolSpec, high: float, low: float, spread: int) -> Fill | None:
-    """What a bar does to a position that was open during all of it. Prices of the bid, `spread` in points."""
-    add = 0.0 if position.buy else spread * spec.point
-    high, low = round(high + add, spec.digits), round(low + add, spec.digits)
-    sl, tp = position.sl, position.tp
-    if position.buy:
-        if sl and low <= sl:
-            return Fill(sl, DEAL_REASON_SL)
-        return Fill(tp, DEAL_REASON_TP) if tp and high >= tp else None
-    if sl and high >= sl:
-        return Fill(sl, DEAL_REASON_SL)
-    return Fill(tp, DEAL_REASON_TP) if tp and low <= tp else None
+class Reach(NamedTuple):
+    """How far bid and ask must go before anything of a symbol is touched: the quick question before the exact one."""
+
+    bid_down: float
+    bid_up: float
+    ask_down: float
+    ask_up: float
+
+    @classmethod
+    def of(cls, watches: Iterable[Watch]) -> Reach:
+        """The nearest levels of all."""
+        down, up = [-inf, -inf], [inf, inf]
+        for watch in watches:
+            if watch.below:
+                down[watch.on_ask] = max(down[watch.on_ask], watch.below)
+            if watch.above:
+                up[watch.on_ask] = min(up[watch.on_ask], watch.above)
+        return cls(down[0], up[0], down[1], up[1])
+
+    def includes(self, way: Way, spread: float, digits: int) -> bool:
+        """Whether anything can be touched on that way of the bid."""
+        low, high = min(way), max(way)
+        return (
+            low <= self.bid_down
+            or high >= self.bid_up
+            or round(low + spread, digits) <= self.ask_down
+            or round(high + spread, digits) >= self.ask_up
+        )
 
 
-def at_open(position: Position, bid: float, ask: float) -> Fill | None:
-    """What a bar's opening quote does to a position: beyond a stop it is filled at that quote."""
-    price = bid if position.buy else ask
-    sl, tp = position.sl, position.tp
-    if sl and (price <= sl if position.buy else price >= sl):
-        return Fill(price, DEAL_REASON_SL)
-    if tp and (price >= tp if position.buy else price <= tp):
-        return Fill(price, DEAL_REASON_TP)
-    return None
+def first_touch(watches: Iterable[Watch], start: float, end: float, spread: float, digits: int) -> Touch | None:
+    """What the bid touches first on its way from `start` to `end`; at the same price the first in the order given."""
+    nearest: Touch | None = None
+    least = 0.0
+    for watch in watches:
+        add = spread if watch.on_ask else 0.0
+        begin, finish = round(start + add, digits), round(end + add, digits)
+        upper = False
+        if watch.below and min(begin, finish) <= watch.below:
+            price = min(begin, watch.below)
+        elif watch.above and max(begin, finish) >= watch.above:
+            price, upper = max(begin, watch.above), True
+        else:
+            continue
+        way = abs(price - begin)
+        if nearest is None or way < least:
+            bid = start if price == begin else round(price - add, digits)
+            nearest, least = Touch(watch, price, bid, upper), way
+    return nearest
+
+
+def reason_of(position: Position, touch: Touch) -> int:
+    """Whether the level touched is the position's stop loss or its take profit."""
+    return DEAL_REASON_TP if touch.upper == position.buy else DEAL_REASON_SL
+
+
+def far_enough(spec: SymbolSpec, level: int, upper: float, lower: float) -> bool:
+    """Whether `upper` lies above `lower` by at least `level` points. A float's last bit does not count."""
+    return upper - lower >= level * spec.point - spec.point / 1000 and upper > lower
 
 
 def stops_allowed(spec: SymbolSpec, buy: bool, bid: float, ask: float, sl: float, tp: float) -> bool:
     """Whether sl and tp (0: none) lie on their sides, at least `stops_level` points from the closing price.
 
-    Buy: bid - sl and tp - bid; sell: sl - ask and ask - tp (mql5.com article 2555).
+    Buy: bid - sl and tp - bid; sell: sl - ask and ask - tp (mql5.com article 2555). For a pending order both
+    prices are the order's own.
     """
     price = bid if buy else ask
     down, up = (sl, tp) if buy else (tp, sl)
-    # Exactly `stops_level` points away is allowed, and must not fail for a float's last bit.
-    least = spec.stops_level * spec.point - spec.point / 1000
-    if down and not (price - down >= least and down < price):
+    if down and not far_enough(spec, spec.stops_level, price, down):
         return False
-    return not (up and not (up - price >= least and up > price))
+    return not (up and not far_enough(spec, spec.stops_level, up, price))
+
+
+def frozen(spec: SymbolSpec, price: float, *levels: float) -> bool:
+    """Whether one of the levels (0: none) is so near to the price that it cannot be changed any more."""
+    if not spec.freeze_level:
+        return False
+    near = spec.freeze_level * spec.point + spec.point / 1000
+    return any(level and abs(level - price) <= near for level in levels)

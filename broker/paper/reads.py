@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Final, get_type_hints
 
-import numpy as np
-
 from broker import api
 from broker.api import (
     RES_E_INVALID_PARAMS,
-    RES_E_NOT_FOUND,
     RES_E_UNSUPPORTED,
     AccountInfo,
     BookInfo,
-    Rates,
     SymbolInfo,
     TerminalInfo,
     Tick,
-    Ticks,
-    When,
 )
-from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build, most_bars
-from broker.paper.core import Core, Failed, answers, answers_or
+from broker.paper.answers import Failed, answers, answers_or
+from broker.paper.core import Core
 from broker.paper.series import Series
 from broker.symbols import SymbolSpec
 from protocol.botconfig import TIMEFRAME_SECONDS
 
-STOP_OUT_LEVEL: Final = 30.0  # percent: positions are closed below it
-MARGIN_CALL_LEVEL: Final = 50.0
 _BUILD: Final = 6231
 _DAY: Final = 86_400
-# Market orders, stop loss and take profit; no bit for pending orders and close-by.
-_ORDER_MODE: Final = 1 | 16 | 32
-
-
-def seconds(moment: object, name: str) -> float:
-    """Server seconds of a datetime (a naive one is local time, as in the package) or a number. Raises Failed."""
-    if isinstance(moment, dt.datetime):
-        return moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, int | float | np.integer | np.floating):
-        raise Failed(RES_E_INVALID_PARAMS, f'Invalid "{name}" argument')
-    return float(moment)
 
 
 def in_group(symbol: str, group: str) -> bool:
@@ -59,10 +39,12 @@ class Reads(Core):
 
     @answers
     def terminal_info(self) -> TerminalInfo:
-        """Always connected, and trading allowed."""
+        """Whether it is connected with the server, and whether trading by programs is switched on."""
+        switches = self.switches
         return TerminalInfo(
-            community_account=False, community_connection=False, connected=True, dlls_allowed=False,
-            trade_allowed=True, tradeapi_disabled=False, email_enabled=False, ftp_enabled=False,
+            community_account=False, community_connection=False, connected=switches.online, dlls_allowed=False,
+            trade_allowed=switches.autotrading, tradeapi_disabled=switches.api_disabled,
+            email_enabled=False, ftp_enabled=False,
             notifications_enabled=False, mqid=False, build=_BUILD, maxbars=100_000, codepage=0, ping_last=0,
             community_balance=0.0, retransmission=0.0, company="Stablehand", name="Stablehand Paper Terminal",
             language="English", path=str(self._path.parent), data_path=str(self._path.parent),
@@ -72,18 +54,20 @@ class Reads(Core):
     @answers
     def account_info(self) -> AccountInfo:
         """The account at the present quotes."""
-        totals, config = self.account.totals(), self.config
+        totals, config, switches = self.account.totals(), self.config, self.switches
         mode = "NETTING" if self.account.netting else "HEDGING"
         return AccountInfo(
-            login=self.login_number, trade_mode=api.ACCOUNT_TRADE_MODE_DEMO, leverage=config.leverage,
-            limit_orders=0, margin_so_mode=api.ACCOUNT_STOPOUT_MODE_PERCENT, trade_allowed=True, trade_expert=True,
+            login=self.login_number, trade_mode=getattr(api, f"ACCOUNT_TRADE_MODE_{config.trade_mode.upper()}"),
+            leverage=config.leverage, limit_orders=config.limit_orders,
+            margin_so_mode=getattr(api, f"ACCOUNT_STOPOUT_MODE_{config.stop_out_mode.upper()}"),
+            trade_allowed=switches.trade_allowed, trade_expert=switches.experts_allowed,
             margin_mode=getattr(api, f"ACCOUNT_MARGIN_MODE_RETAIL_{mode}"), currency_digits=self.calc.digits,
-            fifo_close=False, balance=self.account.balance, credit=0.0, profit=totals.floating,
+            fifo_close=config.fifo_close, balance=self.account.balance, credit=0.0, profit=totals.floating,
             equity=totals.equity, margin=totals.margin,
             margin_free=self.calc.money(totals.equity - totals.margin), margin_level=totals.level,
-            margin_so_call=MARGIN_CALL_LEVEL, margin_so_so=STOP_OUT_LEVEL, margin_initial=0.0,
+            margin_so_call=config.margin_call_level, margin_so_so=config.stop_out_level, margin_initial=0.0,
             margin_maintenance=0.0, assets=0.0, liabilities=0.0, commission_blocked=0.0, name=self.name,
-            server="Stablehand-Paper", currency=config.currency, company="Stablehand",
+            server=self.server, currency=config.currency, company="Stablehand",
         )  # fmt: skip
 
     # --- symbols -------------------------------------------------------------------------------------
@@ -160,94 +144,10 @@ class Reads(Core):
 
     def _tick_values(self, spec: SymbolSpec) -> dict[str, Any]:
         """What a step of the price is worth a lot in the account's currency: as a gain, and as a loss."""
-        value = spec.point * spec.contract
+        value = spec.tick_size * spec.worth
         gain = self.calc.convert(value, spec.profit) or 0.0
         loss = -(self.calc.convert(-value, spec.profit) or 0.0)
         return {"trade_tick_value": gain, "trade_tick_value_profit": gain, "trade_tick_value_loss": loss}
-
-    # --- bars ----------------------------------------------------------------------------------------
-
-    @answers
-    def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int) -> Rates:
-        """`count` bars, ascending; position 0 is the newest: the one that forms, or the last where none does."""
-        series, name = self._bars(symbol, timeframe)
-        if start_pos < 0 or count <= 0:
-            raise Failed(RES_E_INVALID_PARAMS)
-        if name == series.timeframe:
-            return series.visible(series.opened - start_pos - count, series.opened - start_pos)
-        ratio = most_bars(series.timeframe, name)
-        bars = aggregate(series.visible(series.opened - (start_pos + count + 1) * ratio, series.opened), name)
-        stop = len(bars) - start_pos
-        return bars[max(0, stop - count) : max(0, stop)]
-
-    @answers
-    def copy_rates_from(self, symbol: str, timeframe: int, date_from: When, count: int) -> Rates:
-        """`count` bars, ascending, the newest of which opened at `date_from` or before."""
-        if count <= 0:
-            raise Failed(RES_E_INVALID_PARAMS)
-        bars = self._all_bars(symbol, timeframe)
-        stop = int(np.searchsorted(bars["time"], seconds(date_from, "date_from"), side="right"))
-        return bars[max(0, stop - count) : stop]
-
-    @answers
-    def copy_rates_range(self, symbol: str, timeframe: int, date_from: When, date_to: When) -> Rates:
-        """Bars that opened from `date_from` to `date_to`, both included."""
-        bars = self._all_bars(symbol, timeframe)
-        start = int(np.searchsorted(bars["time"], seconds(date_from, "date_from"), side="left"))
-        stop = int(np.searchsorted(bars["time"], seconds(date_to, "date_to"), side="right"))
-        return bars[start:stop]
-
-    def _bars(self, symbol: str, timeframe: int) -> tuple[Series, str]:
-        series = self.series_of(symbol)
-        name = TIMEFRAME_NAMES.get(timeframe)
-        if name is None:
-            raise Failed(RES_E_INVALID_PARAMS, 'Invalid "timeframe" argument')
-        if not can_build(series.timeframe, name):
-            raise Failed(RES_E_NOT_FOUND, f"Terminal: Not found (no {name} bars: the feed has {series.timeframe})")
-        if name != series.timeframe:
-            self.watch(series, name)
-        return series, name
-
-    def _all_bars(self, symbol: str, timeframe: int) -> Rates:
-        series, name = self._bars(symbol, timeframe)
-        bars = series.visible(0, series.opened)
-        return bars if name == series.timeframe else aggregate(bars, name)
-
-    # --- ticks ---------------------------------------------------------------------------------------
-
-    @answers
-    def copy_ticks_from(self, symbol: str, date_from: When, count: int, flags: int) -> Ticks:
-        """At most `count` ticks, ascending, from `date_from` on. A bar has two: its opening and its close."""
-        ticks = self._ticks(self.series_of(symbol), flags)
-        start = int(np.searchsorted(ticks["time_msc"], seconds(date_from, "date_from") * 1000, side="left"))
-        if count <= 0:
-            raise Failed(RES_E_INVALID_PARAMS)
-        return ticks[start : start + count]
-
-    @answers
-    def copy_ticks_range(self, symbol: str, date_from: When, date_to: When, flags: int) -> Ticks:
-        """Ticks from `date_from` to `date_to`, both included."""
-        ticks = self._ticks(self.series_of(symbol), flags)
-        start = int(np.searchsorted(ticks["time_msc"], seconds(date_from, "date_from") * 1000, side="left"))
-        stop = int(np.searchsorted(ticks["time_msc"], seconds(date_to, "date_to") * 1000, side="right"))
-        return ticks[start:stop]
-
-    def _ticks(self, series: Series, flags: int) -> Ticks:
-        if flags not in (api.COPY_TICKS_ALL, api.COPY_TICKS_INFO, api.COPY_TICKS_TRADE):
-            raise Failed(RES_E_INVALID_PARAMS, 'Invalid "flags" argument')
-        bars = series.visible(0, series.opened)
-        ticks = np.zeros(0 if flags == api.COPY_TICKS_TRADE else 2 * len(bars), api.TICKS_DTYPE)
-        if not len(ticks):
-            return ticks  # nothing is traded on an exchange here
-        spec = series.spec
-        ends = bar_ends(bars["time"], series.timeframe)
-        ticks["time_msc"][0::2] = bars["time"] * 1000
-        ticks["time_msc"][1::2] = ends * 1000 - 1  # inside its bar, before the next one's opening
-        ticks["bid"][0::2], ticks["bid"][1::2] = bars["open"], bars["close"]
-        ticks["ask"] = np.round(ticks["bid"] + np.repeat(bars["spread"], 2) * spec.point, spec.digits)
-        ticks["time"] = ticks["time_msc"] // 1000
-        ticks["flags"] = api.TICK_FLAG_BID | api.TICK_FLAG_ASK
-        return ticks[:-1] if series.forming else ticks
 
 
 @cache
@@ -262,14 +162,15 @@ def _terms(spec: SymbolSpec) -> dict[str, Any]:
     texts = dict.fromkeys(("basis", "category", "bank", "exchange", "formula", "isin", "page"), "")
     terms = {
         "custom": False, "select": True, "visible": True, "spread_float": True, "margin_hedged_use_leg": False,
-        "digits": spec.digits, "point": spec.point, "trade_tick_size": spec.point,
-        "trade_calc_mode": spec.calc_mode, "trade_mode": api.SYMBOL_TRADE_MODE_FULL,
+        "digits": spec.digits, "point": spec.point, "trade_tick_size": spec.tick_size,
+        "trade_calc_mode": spec.calc_mode, "trade_mode": spec.trade_mode,
         "trade_stops_level": spec.stops_level, "trade_freeze_level": spec.freeze_level,
-        "trade_exemode": spec.execution, "swap_mode": api.SYMBOL_SWAP_MODE_POINTS,
+        "trade_exemode": spec.execution, "swap_mode": spec.swap_mode,
         "swap_rollover3days": spec.triple_day, "swap_long": spec.swap_long, "swap_short": spec.swap_short,
-        "expiration_mode": 15, "filling_mode": spec.filling, "order_mode": _ORDER_MODE,
+        "expiration_mode": spec.expiration_mode, "filling_mode": spec.filling, "order_mode": spec.order_mode,
         "trade_contract_size": spec.contract, "volume_min": spec.volume_min, "volume_max": spec.volume_max,
         "volume_step": spec.volume_step, "volume_limit": spec.volume_limit,
+        "margin_initial": spec.margin_initial,
         # Both legs of a hedge pay: twice the contract, by MetaTrader's rule for hedged margin.
         "margin_hedged": 2 * spec.contract,
         "currency_base": spec.base, "currency_profit": spec.profit, "currency_margin": spec.margin_currency,

@@ -17,18 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.api import RATES_DTYPE, Rates
+from broker.calendar import Session, is_open
 from broker.market import bar_starts
-from broker.symbols import Session, SymbolSpec
+from broker.symbols import SymbolSpec
 from protocol.botconfig import TIMEFRAME_SECONDS
 
 CHUNK: Final = 1024  # bars' places in a chunk, those where the market sleeps included
 START: Final = 1_704_067_200  # Monday 2024-01-01 00:00
 HISTORY: Final = 1_000  # bars before START, at least
+HISTORY_DAYS: Final = 20  # and so many days of small bars, so that larger ones can be put together
 
 _HOUR: Final = 3600
+_HALF_HOUR: Final = 1800
 _DAY: Final = 86_400
 _YEAR: Final = 252 * _DAY
-_MONDAY: Final = 4 * _DAY  # 1970-01-05
 
 # Share of the usual volatility in each hour of the server's day: Asia, London, New York, the quiet end.
 _HOURS: Final = np.array(
@@ -50,37 +52,25 @@ class State(NamedTuple):
 FIRST: Final = State(0.0, 0.0, 0.0, 0.0)
 
 
+def history_bars(timeframe: str) -> int:
+    """Bars before START that there are at least."""
+    return max(HISTORY, HISTORY_DAYS * _DAY // TIMEFRAME_SECONDS[timeframe])
+
+
 def base_time(timeframe: str) -> int:
-    """Opening time of the first place of chunk 0: early enough for HISTORY bars before START."""
+    """Opening time of the first place of chunk 0: early enough for the history before START."""
     seconds = TIMEFRAME_SECONDS[timeframe]
-    # Of all sessions the index's is shortest: 115 of 168 hours. The longest pause is a weekend.
-    places = HISTORY * 168 // 115 + 3 * _DAY // seconds + 1
+    # Of all usual sessions the index's is shortest: 115 of 168 hours. The longest pause is a weekend.
+    places = history_bars(timeframe) * 168 // 115 + 3 * _DAY // seconds + 1
     start = int(bar_starts(np.array([START], np.int64), timeframe)[0])
     return start - places * seconds
 
 
-def is_open(times: npt.NDArray[np.int64], session: Session) -> npt.NDArray[np.bool_]:
-    """Whether the market trades at `times`, in server time.
-
-    fx: Sunday 22:00 to Friday 22:00; metal: the same with a daily break 22:00 to 23:00; index: Sunday 23:00 to
-    Friday 22:00 with the daily break 22:00 to 23:00; always: always.
-    """
-    if session == "always":
-        return np.ones(len(times), np.bool_)
-    hour_of_week = (times - _MONDAY) // _HOUR % 168
-    hour = hour_of_week % 24
-    opens = 6 * 24 + (22 if session == "fx" else 23)
-    awake = (hour_of_week < 4 * 24 + 22) | (hour_of_week >= opens)
-    if session == "fx":
-        return np.asarray(awake)
-    return np.asarray(awake & (hour != 22))
-
-
 def _open_places(times: npt.NDArray[np.int64], seconds: int, session: Session) -> npt.NDArray[np.bool_]:
-    """Which bars exist: a bar longer than an hour does when the market trades in any of its hours."""
+    """Which bars exist: a bar does when the market trades at its opening, or at any half hour of it."""
     open_ = is_open(times, session)
-    for hours in range(1, seconds // _HOUR):
-        open_ = open_ | is_open(times + hours * _HOUR, session)
+    for part in range(1, -(-seconds // _HALF_HOUR)):
+        open_ = open_ | is_open(times + part * _HALF_HOUR, session)
         if open_.all():
             break
     return open_

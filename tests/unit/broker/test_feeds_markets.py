@@ -51,9 +51,15 @@ def test_made_bars_are_plausible(symbol: str) -> None:
     if symbol == "BTCUSD":
         assert set(weekday) == set(range(7)) and len(set(hour)) == 24
         return
-    assert not (weekday == 5).any() and not ((weekday == 4) & (hour >= 22)).any()
-    assert not ((weekday == 6) & (hour < 22)).any() and (weekday == 6).any()
-    assert ((hour == 22) & (weekday < 4)).any() == (spec.session == "fx")
+    # New York closes at 22:00 in winter and at 21:00 in summer, by the clock of UTC.
+    winter = (bars["time"] > 1_699_228_800) & (bars["time"] < 1_709_942_400)  # 2023-11-06 to 2024-03-09
+    assert not (weekday == 5).any()
+    assert not ((weekday == 4) & (hour >= 22)).any() and not ((weekday == 6) & (hour < 21)).any()
+    assert ((weekday == 4) & (hour == 21) & winter).any() and not ((weekday == 6) & (hour == 21) & winter).any()
+    summer = (bars["time"] > 1_710_201_600) & (bars["time"] < 1_730_000_000)
+    assert not ((weekday == 4) & (hour == 21) & summer).any()
+    assert ((weekday == 6) & (hour == 21) & summer).any() == (spec.session == "fx")
+    assert ((hour == 22) & (weekday < 4) & winter).any() == (spec.session == "fx")
 
 
 def test_market_is_closed_at_the_weekend_and_the_clock_passes_over(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from broker import api
 from broker.api import TradeDeal, TradePosition
+from broker.paper.requests import volume_allowed
 from broker.paper.terminal import PaperTerminal
-from broker.paper.trading import volume_allowed
 from broker.symbols import SPECS
 from tests.papermarket import Bar, flat, paper, send, step, total_of_deals
 
@@ -132,8 +132,8 @@ def test_retcodes_one_by_one(tmp_path: Path) -> None:
     assert code(action=77) == api.TRADE_RETCODE_INVALID
     assert code(action=api.TRADE_ACTION_MODIFY) == api.TRADE_RETCODE_INVALID
     assert code(type=api.ORDER_TYPE_BUY_LIMIT) == api.TRADE_RETCODE_INVALID
-    assert code(action=api.TRADE_ACTION_PENDING, type=2) == api.TRADE_RETCODE_INVALID_ORDER
-    assert code(action=api.TRADE_ACTION_CLOSE_BY) == api.TRADE_RETCODE_INVALID_ORDER
+    assert code(action=api.TRADE_ACTION_PENDING, type=2) == api.TRADE_RETCODE_INVALID_PRICE
+    assert code(action=api.TRADE_ACTION_CLOSE_BY) == api.TRADE_RETCODE_INVALID
     for volume in (0.0, -0.1, 0.001, 0.105, 100.01):
         assert code(volume=volume) == api.TRADE_RETCODE_INVALID_VOLUME
     for filling in (api.ORDER_FILLING_RETURN, api.ORDER_FILLING_BOC, 9):

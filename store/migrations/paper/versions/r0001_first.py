@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,6 +13,35 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _order_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("ticket", BigInt, nullable=False),
+        sa.Column("time_setup", BigInt, nullable=False),
+        sa.Column("time_setup_msc", BigInt, nullable=False),
+        sa.Column("time_done", BigInt, nullable=False),
+        sa.Column("time_done_msc", BigInt, nullable=False),
+        sa.Column("time_expiration", BigInt, nullable=False),
+        sa.Column("type", sa.Integer(), nullable=False),
+        sa.Column("type_time", sa.Integer(), nullable=False),
+        sa.Column("type_filling", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("magic", BigInt, nullable=False),
+        sa.Column("position_id", BigInt, nullable=False),
+        sa.Column("position_by_id", BigInt, nullable=False),
+        sa.Column("reason", sa.Integer(), nullable=False),
+        sa.Column("volume_initial", sa.Float(), nullable=False),
+        sa.Column("volume_current", sa.Float(), nullable=False),
+        sa.Column("price_open", sa.Float(), nullable=False),
+        sa.Column("sl", sa.Float(), nullable=False),
+        sa.Column("tp", sa.Float(), nullable=False),
+        sa.Column("price_current", sa.Float(), nullable=False),
+        sa.Column("price_stoplimit", sa.Float(), nullable=False),
+        sa.Column("symbol", sa.Text(), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=False),
+    ]
 
 
 def upgrade() -> None:
@@ -67,31 +98,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "paper_orders",
-        sa.Column("ticket", BigInt, nullable=False),
-        sa.Column("time_setup", BigInt, nullable=False),
-        sa.Column("time_setup_msc", BigInt, nullable=False),
-        sa.Column("time_done", BigInt, nullable=False),
-        sa.Column("time_done_msc", BigInt, nullable=False),
-        sa.Column("time_expiration", BigInt, nullable=False),
-        sa.Column("type", sa.Integer(), nullable=False),
-        sa.Column("type_time", sa.Integer(), nullable=False),
-        sa.Column("type_filling", sa.Integer(), nullable=False),
-        sa.Column("state", sa.Integer(), nullable=False),
-        sa.Column("magic", BigInt, nullable=False),
-        sa.Column("position_id", BigInt, nullable=False),
-        sa.Column("position_by_id", BigInt, nullable=False),
-        sa.Column("reason", sa.Integer(), nullable=False),
-        sa.Column("volume_initial", sa.Float(), nullable=False),
-        sa.Column("volume_current", sa.Float(), nullable=False),
-        sa.Column("price_open", sa.Float(), nullable=False),
-        sa.Column("sl", sa.Float(), nullable=False),
-        sa.Column("tp", sa.Float(), nullable=False),
-        sa.Column("price_current", sa.Float(), nullable=False),
-        sa.Column("price_stoplimit", sa.Float(), nullable=False),
-        sa.Column("symbol", sa.Text(), nullable=False),
-        sa.Column("comment", sa.Text(), nullable=False),
-        sa.Column("external_id", sa.Text(), nullable=False),
+        *_order_columns(),
+        sa.Column("done", BigInt, nullable=False),
         sa.PrimaryKeyConstraint("ticket", name="pk_paper_orders"),
+        sa.UniqueConstraint("done", name="uq_paper_orders_done"),
+    )
+    op.create_table(
+        "paper_pending",
+        *_order_columns(),
+        sa.PrimaryKeyConstraint("ticket", name="pk_paper_pending"),
     )
     op.create_table(
         "paper_chunks",
