@@ -8,7 +8,7 @@ from typing import Any, Final
 from botproc.desk import OrderDraft, Side
 from broker.api import ORDER_TYPE_BUY, ORDER_TYPE_SELL, TRADE_RETCODE_POSITION_CLOSED
 from broker.desk import TerminalFailed
-from broker.gateway.requests import mismatch, request_of, status_of
+from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.paper.terminal import PaperTerminal
 from protocol.messages import Order, OrderResult
 
@@ -110,7 +110,7 @@ class PaperDesk:
                 return _refused(order, reason)
         info = self._known(terminal.symbol_info(order.symbol))
         tick = self._known(terminal.symbol_info_tick(order.symbol))
-        answer = self._known(terminal.order_send(request_of(order, info._asdict(), tick.bid, tick.ask)))
+        answer = self._known(terminal.order_send(request_of(order, filling_of(info._asdict()), tick.bid, tick.ask)))
         status = status_of(answer.retcode)
         if status != "done":
             return OrderResult(id=order.id, status=status, retcode=answer.retcode, reason=answer.comment)
