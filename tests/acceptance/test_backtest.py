@@ -73,12 +73,12 @@ def compare(daemon: Daemon, names: list[str], *, least: int) -> dict[str, Any]:
     [
         ("EURUSD", "MA_CROSSOVER", "params = { fast = 5, slow = 12 }"),
         ("US500", "TURTLE_BREAKOUT", "tp_atr_multiplier = 0.0"),  # its exits need the position
-        ("EURUSD", "QUANTUM_VELOCITY", ""),  # begins before there are bars enough: warms up
+        ("EURUSD", "PULSE_SYNC", ""),  # begins before there are bars enough: warms up
     ],
 )
 def test_one_bot_of_an_account(stable: Make, market: Path, symbol: str, strategy: str, extra: str) -> None:
-    start = "2019-12-31" if strategy == "QUANTUM_VELOCITY" else "2020-02-03"
-    end = "2020-06-01" if strategy == "QUANTUM_VELOCITY" else "2020-03-14"
+    start = "2019-12-31" if strategy == "PULSE_SYNC" else "2020-02-03"
+    end = "2020-02-20" if strategy == "PULSE_SYNC" else "2020-03-14"
     text = config_text(account=account(market, (symbol,), start, end), bots=bot_text("solo", symbol, strategy, extra))
     found = compare(stable(text), ["solo"], least=3)
     if strategy == "TURTLE_BREAKOUT":
