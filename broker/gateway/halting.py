@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from protocol.halts import ALL, FILE, FLAT, HaltState, split_key
+from protocol.halts import ALL, FILE, FLAT, HaltState
+from store import halts
 from store.database import Database
-from store.ledger import gateway_halts
+from store.halts import gateway_halts
 from store.writer import Writer
 
-_FLATTEN: Final = "flatten:"  # a row of its own beside the halt: its positions are to be closed
 _LIFTED_KEPT: Final = 1_000
 _REASON_READ: Final = 2_000
 _SHOWN: Final = 500
@@ -54,24 +54,14 @@ class Halting:
         self.flatten: Callable[[], None] = lambda: None
         self.lifted: Callable[[HaltState], None] = lambda _halt: None
         self._lock = threading.Lock()
-        self._standing: dict[str, HaltState] = {}
-        self._held: tuple[HaltState, ...] = ()  # the same, replaced as a whole
         self._writing: set[str] = set()
         self._lifting: set[str] = set()
         self._again: set[str] = set()  # halted anew while they were being lifted
         with ledger.read() as connection:
-            active, known = gateway_halts.active(connection), gateway_halts.all(connection, _LIFTED_KEPT)
+            active, known = halts.standing(gateway_halts, connection), gateway_halts.all(connection, _LIFTED_KEPT)
         self._forgiven = {row.scope for row in known if row.lifted_at is not None and "@" in row.scope}
-        flatten = {row.scope.removeprefix(_FLATTEN) for row in active if row.scope.startswith(_FLATTEN)}
-        for row in active:
-            if row.scope.startswith(_FLATTEN):
-                continue
-            scope, rule, until = split_key(row.scope)
-            self._standing[row.scope] = HaltState(
-                scope=scope, reason=row.reason, who=row.who, at=row.at, rule=rule, until=until,
-                flatten=row.scope in flatten,
-            )  # fmt: skip
-        self._held = tuple(self._standing.values())
+        self._standing = {halt.key: halt for halt in active}
+        self._held = tuple(active)  # the same, replaced as a whole
         self._look_at_file()
 
     # --- from any thread -------------------------------------------------------------------------
@@ -187,8 +177,7 @@ class Halting:
         self._writing.add(key)
 
         def write(connection: Any) -> None:
-            for row in (key, *([_FLATTEN + key] if halt.flatten else [])):
-                gateway_halts.add(connection, scope=row, reason=halt.reason, who=halt.who, at=halt.at)
+            halts.remember(gateway_halts, connection, halt)
 
         self._writer.submit(write, lambda outcome: self._post(self._written, halt, outcome, done))
 
@@ -205,28 +194,26 @@ class Halting:
             done(self._standing.get(halt.key, halt), error)
         self.changed()
 
-    def _lift(self, halts: list[HaltState], who: str, done: Lifted) -> None:
-        if not halts:
+    def _lift(self, lifting: list[HaltState], who: str, done: Lifted) -> None:
+        if not lifting:
             done([], "")
             return
-        keys = [halt.key for halt in halts]
+        keys = [halt.key for halt in lifting]
         with self._lock:
             self._lifting.update(keys)
 
         def write(connection: Any) -> None:
-            for key in keys:
-                for row in (key, _FLATTEN + key):
-                    gateway_halts.lift(connection, scope=row, who=who, at=time.time())
+            halts.lift(gateway_halts, connection, keys, who, time.time())
 
-        self._writer.submit(write, lambda outcome: self._post(self._is_lifted, halts, outcome, done))
+        self._writer.submit(write, lambda outcome: self._post(self._is_lifted, lifting, outcome, done))
 
-    def _is_lifted(self, halts: list[HaltState], outcome: object, done: Lifted) -> None:
+    def _is_lifted(self, lifting: list[HaltState], outcome: object, done: Lifted) -> None:
         failed = isinstance(outcome, Exception)
         with self._lock:
-            again = self._again & {halt.key for halt in halts}
+            again = self._again & {halt.key for halt in lifting}
             self._again -= again
-            self._lifting.difference_update(halt.key for halt in halts)
-            gone = [] if failed else [halt for halt in halts if halt.key not in again]
+            self._lifting.difference_update(halt.key for halt in lifting)
+            gone = [] if failed else [halt for halt in lifting if halt.key not in again]
             self._forgiven.update(halt.key for halt in gone if halt.until)
             keys = {halt.key for halt in gone}
             self._standing = {key: each for key, each in self._standing.items() if key not in keys}

@@ -88,7 +88,7 @@ class Gateway:
         self._door = FrontDoor(spec, self.boot, self._book, ledger, self._side, self._sockets)
         self._link = BusLink(context, spec, progress, self._hear, self._hello)
         self._desk = HaltDesk(self._halting, spec.account_name, lambda: {one.name for one in self._roster.values()})
-        self._halting.changed = lambda: self._link.send(self._desk.report())
+        self._halting.changed = self._tell_halts
         self._fencing = Fencing(
             self._book,
             self._writer,
@@ -186,6 +186,10 @@ class Gateway:
         if frame != self._figures[1]:
             self._figures = now, frame
             self._link.send(figures)
+
+    def _tell_halts(self) -> None:
+        if self._link.orphaned_for() <= 0:  # else it is told at the next Welcome
+            self._link.send(self._desk.report())
 
     # --- the bus ---------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Accounts:
             alive=alive,
             magic=record.magic,
             key=key,
+            guards=record.config.guards() if record.config is not None and alive else {},
             cause_id=cause_id,
         )
         self._wanted[record.bot_id] = message
