@@ -217,7 +217,7 @@ class Halting:
             self._forgiven.update(halt.key for halt in gone if halt.until)
             keys = {halt.key for halt in gone}
             self._standing = {key: each for key, each in self._standing.items() if key not in keys}
-            for key in again:
+            for key in again & self._standing.keys():
                 self._put(self._standing[key].model_copy(update={"remembered": False}))
             self._held = tuple(self._standing.values())
         for key in again:
