@@ -239,3 +239,53 @@ def lock(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=5)
     connection.execute("begin immediate")
     return connection
+
+
+def test_while_the_market_is_closed_it_is_tried_until_it_opens(stable: Make) -> None:
+    account = 'feed = "synthetic"\nbars_per_second = 10\nsymbols = ["BTCUSD", "EURUSD"]'
+    daemon = prepared(stable, account=account, bots=eager("one", "EURUSD")).start()
+    daemon.wait_all("running", 60)
+    with_position(daemon)
+    eventually(lambda: not is_open(daemon, "EURUSD"), 30, what="the weekend")
+    said = daemon.ask("halt", reason="weekend", flatten=True)
+    progress = eventually(lambda: daemon.ask("accounts")[0]["halts"][0]["progress"], 5)
+    assert said["flat"] is False and "market closed" in progress, progress
+    assert len(positions(daemon)) == 1
+    eventually(lambda: daemon.ask("accounts")[0]["halts"][0]["progress"] == "flat", 30)
+    assert positions(daemon) == []
+
+
+def is_open(daemon: Daemon, symbol: str) -> bool:
+    return any(one["open"] for one in daemon.ask("symbols") if one["name"] == symbol)
+
+
+def test_a_guard_latches_is_told_once_holds_over_a_crash_and_is_lifted(stable: Make) -> None:
+    bots = eager("one", extra="max_daily_loss = 0.01") + eager("two", extra="max_open_positions = 1")
+    account = f"{QUICK.replace('20', '0.5')}\ncommission_per_lot = 100"
+    daemon = prepared(stable, account=account, bots=bots).start()
+    daemon.wait_all("running", 60)
+    row = eventually(lambda: row if (row := daemon.bot("one"))["halted"] else None, 40)
+    assert row["halted"].startswith("halted by max_daily_loss (bot one): lost ")
+    assert daemon.bot("two")["halted"] is None
+    gateway = daemon.ask("accounts")[0]["pid"]
+    os.kill(gateway, signal.SIGKILL)
+    eventually(lambda: up_again(daemon, gateway), 30)
+    assert "max_daily_loss" in daemon.bot("one")["halted"]
+    daemon.kill()
+    daemon.start()
+    daemon.wait_all("running", 60)
+    assert "max_daily_loss" in daemon.bot("one")["halted"]
+    alerts = [event for event in daemon.ask("events", bot="one")["events"] if event["type"] == "alert"]
+    assert [event["data"]["rule"] for event in alerts] == ["max_daily_loss"]
+    (key,) = daemon.ask("resume-trading", bot="one")["lifted"]
+    assert key.startswith("bot:one/max_daily_loss@")
+    cycles = daemon.bot("one")["cycles"]
+    eventually(lambda: daemon.bot("one")["cycles"] > cycles, 20)
+    assert daemon.bot("one")["halted"] is None  # it is not judged again on that server day
+
+
+def test_limits_that_are_none_stop_the_start_with_their_line(stable: Make) -> None:
+    daemon = prepared(stable, bots=eager(extra='trading_hours = ["8 to 17"]'))
+    wrong = command(daemon, "config", "check")
+    assert wrong.returncode == 2
+    assert "supervisor.toml:" in wrong.stderr and "trading_hours" in wrong.stderr and "08:00-17:00" in wrong.stderr
