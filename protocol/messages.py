@@ -196,10 +196,14 @@ class RosterEntry(Message):
 
 
 class Roster(Message):
-    """All bots of the account: names and magics for attribution, and whom lockstep waits for."""
+    """All bots of the account: names and magics for attribution, and whom lockstep waits for.
+
+    `guards` are the limits of the account itself that are set; None: those that the gateway was started with.
+    """
 
     t: Literal["roster"] = "roster"
     bots: list[RosterEntry]
+    guards: dict[str, Any] | None = None
 
 
 class Query(Message):

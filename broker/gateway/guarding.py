@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from broker.api import Terminal, TradePosition
+from broker.gateway.calendars import Calendars
 from broker.gateway.deals import FAR
 from broker.guards import MINUTE, Done, Facts, Limits, Tally, refuses, trips
 from protocol.halts import HaltState
 from protocol.messages import Order, RosterEntry
-from protocol.schedule import Pause, parse_calendar
 from store import meta
 from store.database import Database
 from store.errors import StoreError
 
 _PEAKS: Final = "guard_peaks"
 _REMEMBER: Final = 5.0  # seconds between two writes of the peaks, at least
-_CALENDAR: Final = 1.0  # seconds between two looks at a calendar file
 _RECENT: Final = 10_000
 _ACCOUNT: Final = 0  # magic under which the account's own scope is kept; no bot has it
 
@@ -43,8 +42,10 @@ class _Scope:
 
 
 class Guarding:
-    """For the terminal thread; `limit` is for the service thread. `latch` halts; `holds` and `forgiven` tell of a
-    halt whether it is in force, and whether somebody lifted it before its time.
+    """For the terminal thread; `limit` and `limit_account` are for the service thread.
+
+    `latch` halts; `holds` and `forgiven` tell of a halt whether it is in force, and whether somebody lifted it
+    before its time.
     """
 
     def __init__(
@@ -64,7 +65,6 @@ class Guarding:
         self._terminal = terminal
         self._ledger = ledger
         self._account = _Scope(f"account:{account}", limits)
-        self._folder = folder
         self._roster = roster
         self._now = now
         self._latch = latch
@@ -75,7 +75,7 @@ class Guarding:
         self._deals: dict[int, list[Done]] = {_ACCOUNT: []}
         self._last_ticket = 0
         self._last_time = 0
-        self._calendars: dict[str, tuple[float, float, tuple[Pause, ...]]] = {}
+        self._calendars = Calendars(folder)
         with ledger.read() as connection:
             text = meta.get(connection, _PEAKS)
         self._peaks: dict[str, float] = json.loads(text) if text else {}
@@ -86,22 +86,30 @@ class Guarding:
         """A bot's limits, as the supervisor told them with its fence."""
         self._limits = {**self._limits, bot_id: limits}
 
+    def limit_account(self, limits: Limits) -> None:
+        """The account's own limits, as the supervisor tells them with its roster."""
+        if limits != self._account.limits:
+            scope = _Scope(self._account.name, limits)
+            scope.recent = self._account.recent
+            self._account = scope  # its deals are counted anew with the next look
+
     # --- what is asked -------------------------------------------------------------------------------
 
     def entry(self, order: Order) -> str:
         """Why this entry is refused; empty when it is not. What it breaks is latched."""
+        account = self._account
         limits = self._limits.get(order.bot_id)
         if limits is None:
             return "the limits of this bot are not known yet: no fence since the gateway started"
-        if not limits.any and not self._account.limits.any:
+        if not limits.any and not account.limits.any:
             return ""
         bot = self._bot(order.magic, order.bot_id, limits)
         held = self._terminal.positions_get()
         if held is None:
             return f"the guards cannot read the positions: {self._terminal.last_error()[1]}"
-        self._collect()
+        self._collect(account)
         own = [one for one in held if one.magic == order.magic]
-        for scope, magic, mine in ((self._account, _ACCOUNT, list(held)), (bot, order.magic, own)):
+        for scope, magic, mine in ((account, _ACCOUNT, list(held)), (bot, order.magic, own)):
             if not scope.limits.any:
                 continue
             facts = self._facts(scope, magic, mine)
@@ -109,20 +117,20 @@ class Guarding:
                 return f"the guards cannot read the account: {self._terminal.last_error()[1]}"
             reason = self._judge(scope, facts)
             if not reason:
-                pauses = self._pauses(scope.limits.calendar)
+                pauses = self._calendars.pauses(scope.limits.calendar)
                 if isinstance(pauses, str):
                     return pauses
                 reason = refuses(scope.limits, facts, order.symbol, order.volume, pauses)
             if reason:
                 return f"guard of {scope.name.replace(':', ' ')}: {reason}"
-        for scope in (self._account, bot):
+        for scope in (account, bot):
             scope.recent.append(self._now())
         return ""
 
     def look(self) -> None:
         """After the market has moved: keep the highest points, and latch what is broken now."""
-        roster = self._roster()
-        watched: list[tuple[int, _Scope]] = [(_ACCOUNT, self._account)] if self._account.limits.watches else []
+        account, roster = self._account, self._roster()
+        watched: list[tuple[int, _Scope]] = [(_ACCOUNT, account)] if account.limits.watches else []
         for magic, entry in roster.items():
             limits = self._limits.get(entry.bot_id)
             if limits is not None and limits.watches:
@@ -132,7 +140,7 @@ class Guarding:
         held = self._terminal.positions_get()
         if held is None:
             return
-        self._collect()
+        self._collect(account)
         by_magic: dict[int, list[TradePosition]] = {_ACCOUNT: list(held)}
         for position in held:
             by_magic.setdefault(position.magic, []).append(position)
@@ -194,13 +202,13 @@ class Guarding:
             account = self._terminal.account_info()
             if account is None:
                 return None
-            worth = account.equity if scope is self._account else scope.tally.total + floating
+            worth = account.equity if magic == _ACCOUNT else scope.tally.total + floating
             before = self._peaks.get(scope.name)
             peak = worth if before is None else max(before, worth)
             if peak != before:
                 self._peaks[scope.name] = peak
                 self._changed_at = self._changed_at or time.monotonic()
-            base = peak if scope is self._account else account.balance
+            base = peak if magic == _ACCOUNT else account.balance
         return Facts(
             now=self._now(),
             positions=len(mine),
@@ -223,7 +231,7 @@ class Guarding:
             self._count(magic, known)
         return known
 
-    def _collect(self) -> None:
+    def _collect(self, account: _Scope) -> None:
         """Read the deals that are new, and count them."""
         deals = self._terminal.history_deals_get(self._last_time, FAR)
         for deal in deals or ():
@@ -238,7 +246,7 @@ class Guarding:
             self._deals[_ACCOUNT].append(done)
             if deal.magic:
                 self._deals.setdefault(deal.magic, []).append(done)
-        self._count(_ACCOUNT, self._account)
+        self._count(_ACCOUNT, account)
         for magic, scope in self._bots.items():
             self._count(magic, scope)
 
@@ -256,22 +264,3 @@ class Guarding:
         if self._account.name in self._peaks:
             self._peaks[self._account.name] += amount
         self._changed_at = self._changed_at or time.monotonic()
-
-    def _pauses(self, name: str) -> tuple[Pause, ...] | str:
-        """The pauses of a calendar file, read anew when it changed; or why there are none to go by."""
-        if not name:
-            return ()
-        now = time.monotonic()
-        known = self._calendars.get(name)
-        if known is not None and now - known[0] < _CALENDAR:
-            return known[2]
-        path = self._folder / name
-        try:
-            changed = path.stat().st_mtime
-            pauses = known[2] if known and known[1] == changed else parse_calendar(path.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
-            # Without it nobody knows whether now is a pause.
-            why = error.strerror if isinstance(error, OSError) else error
-            return f"calendar {path} cannot be used: {why}"
-        self._calendars[name] = now, changed, pauses
-        return pauses

@@ -81,6 +81,10 @@ class Halting:
         """Whether somebody lifted this very halt before its time."""
         return key in self._forgiven
 
+    def is_over(self, halt: HaltState) -> bool:
+        """Whether it has ended by itself: its time has come, or it was lifted before."""
+        return bool(halt.until) and (self._now() >= halt.until or self.forgiven(halt.key))
+
     def holds(self, key: str) -> bool:
         """Whether it is in force."""
         return key in self._standing

@@ -66,6 +66,8 @@ class HaltDesk:
                 self._lift(query, send)
         except StablehandError as error:
             send(QueryResult(id=query.id, ok=False, error=error.line()))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            send(QueryResult(id=query.id, ok=False, error=f"{query.what}: {type(error).__name__}: {error}"))
 
     def _lift(self, query: Query, send: Callable[[QueryResult], None]) -> None:
         def lifted(keys: list[str], error: str) -> None:
@@ -104,6 +106,8 @@ class HaltDesk:
         except StablehandError as error:
             self.dropped += error.code == BAD_REQUEST
             say({"ok": False, "error": error.as_dict()})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            say({"ok": False, "error": {"code": INVALID, "message": f"a wrong argument: {error}", "hint": None}})
 
     def _do(self, command: str, args: dict[str, Any], answer: Answer) -> None:
         if command == "halt":
@@ -127,8 +131,13 @@ class HaltDesk:
             who=str(args.get("who") or "operator")[:100],
             at=float(args.get("at") or time.time()),
             rule=str(args.get("rule") or ""),
+            until=int(args.get("until") or 0),
             flatten=bool(args.get("flatten")),
         )
+
+        if self._halting.is_over(halt):
+            answer({"account": self._account, "halt": halt.model_dump(), "remembered": True, "over": True})
+            return
 
         def done(standing: HaltState, error: str) -> None:
             result: dict[str, Any] = {"account": self._account, "halt": standing.model_dump(), "remembered": not error}

@@ -234,6 +234,8 @@ class Gateway:
             self._roster = {**self._roster, fence.magic: _known(state)}
 
     def _take_roster(self, roster: Roster) -> None:
+        if roster.guards is not None:
+            self._side.guarding.limit_account(Limits.of(roster.guards))
         # Bots that are removed stay known by their magic: their deals are still theirs.
         former = {magic: entry.model_copy(update={"running": False}) for magic, entry in self._roster.items()}
         self._roster = {**former, **{entry.magic: entry for entry in roster.bots}}

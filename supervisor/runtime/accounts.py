@@ -154,8 +154,14 @@ class Accounts:
             entry = (record.bot_id, record.name, config.market, config.timeframe, record.magic, expected)
             entries.setdefault(record.account, []).append(entry)
         for account, bots in entries.items():
-            if self._rosters.get(account) != bots and self._to_gateway(account, _roster(bots)):
+            if self._rosters.get(account) != bots and self._to_gateway(account, self._roster(account, bots)):
                 self._rosters[account] = bots
+
+    def _roster(self, account: str, bots: list[_Entry]) -> Roster:
+        gateway = self._registry.gateways.get(account)
+        config = gateway.account_config if gateway else None
+        # A gateway that was adopted has the limits of its start: the file may have changed since.
+        return _roster(bots).model_copy(update={"guards": config.guards() if config else None})
 
     def _to_gateway(self, account: str, message: Message) -> bool:
         gateway = self._registry.gateways.get(account)

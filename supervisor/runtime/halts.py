@@ -60,6 +60,13 @@ class Halts:
                     found[key] = halt
         return sorted(found.values(), key=lambda halt: halt.at)
 
+    def lines(self) -> list[str]:
+        """Every halt, for a person."""
+        return [
+            halt.line() + ("" if halt.remembered and halt.key not in self._unwritten else " [in force, NOT remembered]")
+            for halt in self.everything()
+        ]
+
     def of_account(self, account: str) -> list[dict[str, Any]]:
         """The halts that concern an account or one of its bots; `confirmed`: its gateway enforces it."""
         reported = self._reported.get(account, {})
@@ -115,7 +122,7 @@ class Halts:
         return answer
 
     async def _tell(self, account: str, halt: HaltState, cause: str) -> dict[str, Any]:
-        args = halt.model_dump(include={"scope", "reason", "who", "at", "rule", "flatten"})
+        args = halt.model_dump(include={"scope", "reason", "who", "at", "rule", "until", "flatten"})
         try:
             async with asyncio.timeout(_PATIENCE):  # also for one that is just coming up
                 result: dict[str, Any] = await self._accounts.query(account, "halt", args, cause, timeout=_PATIENCE)
@@ -124,7 +131,9 @@ class Halts:
         except StablehandError as error:
             # It is told again as soon as the gateway is heard of; until then it trades nothing, being away.
             return {"in_force": False, "reason": error.message}
-        return {"in_force": True, "remembered": result["remembered"], "warning": result.get("warning")}
+        over = bool(result.get("over"))
+        return {"in_force": not over, "over": over, "reason": "its time is over",
+                "remembered": result["remembered"], "warning": result.get("warning")}  # fmt: skip
 
     # --- resume-trading ----------------------------------------------------------------------------------
 
@@ -186,10 +195,7 @@ class Halts:
                 continue
             if key in self._lifting or account not in self.accounts_of(halt.scope):
                 continue
-            if halt.until:
-                self._over(halt)
-            else:
-                self._later(self._told(account, halt))
+            self._later(self._told(account, halt))
         self.changed()
 
     def _take_over(self, account: str, halt: HaltState) -> None:
@@ -203,7 +209,8 @@ class Halts:
 
     def _over(self, halt: HaltState) -> None:
         """One that ends by itself has ended."""
-        self._own.pop(halt.key, None)
+        if self._own.pop(halt.key, None) is None:
+            return
         self._chronicle.add("resume-trading", f"over: {halt.line()}", bot=self._bot(halt), data={"key": halt.key})
 
         async def forget() -> None:
@@ -216,7 +223,9 @@ class Halts:
 
     async def _told(self, account: str, halt: HaltState) -> None:
         answer = await self._tell(account, halt, "")
-        if not answer["in_force"]:
+        if answer.get("over"):
+            self._over(halt)
+        elif not answer["in_force"]:
             log.warning("halt %s: %s; told again when the gateway is heard of", halt.key, answer["reason"])
 
     # --- memory ------------------------------------------------------------------------------------------

@@ -285,7 +285,11 @@ def test_a_guard_latches_is_told_once_holds_over_a_crash_and_is_lifted(stable: M
 
 
 def test_limits_that_are_none_stop_the_start_with_their_line(stable: Make) -> None:
-    daemon = prepared(stable, bots=eager(extra='trading_hours = ["8 to 17"]'))
+    daemon = prepared(stable, bots=eager(extra='calendar = "none.csv"'))
+    wrong = command(daemon, "config", "check")
+    assert wrong.returncode == 2 and "calendar 'none.csv': No such file" in wrong.stderr, wrong.stderr
+    text = daemon.config.read_text().replace('calendar = "none.csv"', 'trading_hours = ["8 to 17"]')
+    daemon.config.write_text(text)
     wrong = command(daemon, "config", "check")
     assert wrong.returncode == 2
     assert "supervisor.toml:" in wrong.stderr and "trading_hours" in wrong.stderr and "08:00-17:00" in wrong.stderr

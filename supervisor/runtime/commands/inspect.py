@@ -32,7 +32,7 @@ async def ping(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         "config": str(stable.config.path.resolve()),
         "leaving": stable.leaving,
         "not_remembered": stable.chronicle.failing or None,
-        "halts": [halt.line() for halt in stable.halts.everything()],
+        "halts": stable.halts.lines(),
     }
 
 

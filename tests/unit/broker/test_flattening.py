@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from broker import api
 from broker.gateway.book import Book
 from broker.gateway.deals import Deals
 from broker.gateway.execution import Executor
@@ -149,6 +151,45 @@ def test_a_terminal_that_does_not_answer_is_never_flat(account: Account) -> None
     assert account.said[-1] == ("all", "flat")
 
 
+class WithPending:
+    """The account's terminal, and a pending order of each bot, which the paper terminal has none of yet."""
+
+    def __init__(self, terminal: PaperTerminal) -> None:
+        self._terminal = terminal
+        self.pending = {
+            number: SimpleNamespace(ticket=number, magic=magic, symbol="GBPUSD")
+            for number, magic in ((501, 10), (502, 20))
+        }
+        self.refusing = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._terminal, name)
+
+    def orders_get(self) -> tuple[Any, ...]:
+        return tuple(self.pending.values())
+
+    def order_send(self, request: dict[str, Any]) -> Any:
+        assert request["action"] == api.TRADE_ACTION_REMOVE
+        if self.refusing:
+            return SimpleNamespace(retcode=api.TRADE_RETCODE_FROZEN, comment="frozen")
+        del self.pending[request["order"]]
+        return SimpleNamespace(retcode=api.TRADE_RETCODE_DONE, comment="")
+
+
+def test_pending_orders_are_cancelled_before_it_is_flat(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.gateway.halting_flat._FIRST_WAIT", 0.0)
+    account.until(2)
+    terminal: Any = WithPending(account.terminal)
+    account.flattener._terminal = terminal
+    account.halt("bot:one")
+    account.flattener.look()
+    assert "1 left (GBPUSD 501: frozen)" in account.said[-1][1]
+    terminal.refusing = False
+    account.flattener.look()
+    assert list(terminal.pending) == [502]
+    assert account.said[-1] == ("bot:one", "flat")
+
+
 def test_limits_that_nobody_told_are_no_licence(account: Account) -> None:
     assert "not known yet" in account.entry()
     account.guarding.limit(1, Limits())
@@ -159,7 +200,8 @@ def test_positions_lots_and_orders_of_bot_and_account(account: Account) -> None:
     account.until(2)
     account.guarding.limit(1, Limits(max_open_positions=1))
     account.guarding.limit(2, Limits(max_orders_per_minute=1))
-    account.guard_again({"max_lots": 0.5})
+    account.guard_again({})
+    account.guarding.limit_account(Limits(max_lots=0.5))
     account.guarding.limit(1, Limits(max_open_positions=1))
     account.guarding.limit(2, Limits(max_orders_per_minute=1))
     assert account.entry(10) == ""
@@ -254,7 +296,7 @@ def test_stop_losses_in_a_row_are_read_from_the_deals(tmp_path: Path) -> None:
 def test_a_calendar_is_read_again_and_a_broken_one_stops_entries(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.gateway.guarding._CALENDAR", 0.0)
+    monkeypatch.setattr("broker.gateway.calendars.LOOK", 0.0)
     account.until(2)
     account.guarding.limit(1, Limits(calendar="news.csv"))
     assert "cannot be used: No such file" in account.entry()
