@@ -54,6 +54,7 @@ def _halt(
     try:
         with settings.connect(timeout=_PATIENCE) as client:
             found = client.request("halt", args)
+            _tell_directly(found, args)
             deadline = time.monotonic() + wait
             while flatten and not found.get("flat") and time.monotonic() < deadline:
                 # Asked again rather than waited for: a supervisor that dies now must not hide how far it came.
@@ -78,6 +79,21 @@ def _look(client: ControlClient, found: dict[str, Any]) -> bool:
         told["progress"] = halts[0]["progress"] if halts else told.get("progress", "")
         flat = flat and told["progress"] == _FLAT
     return flat and bool(found["accounts"])
+
+
+def _tell_directly(found: dict[str, Any], args: dict[str, Any]) -> None:
+    """A gateway that the supervisor could not tell may hear this side all the same."""
+    for name, told in found["accounts"].items():
+        if told["in_force"]:
+            continue
+        site = settings.site()
+        asked = {"scope": found["key"], **{key: args[key] for key in ("reason", "flatten", "who")}}
+        try:
+            with _gateway(site, Endpoints.load(site.data_dir), name) as client:
+                answer = client.request("halt", asked)
+        except (StablehandError, KeyError):
+            continue  # the supervisor's reason stands, and it tells the gateway as soon as it hears of it
+        told |= {"in_force": True, "remembered": answer["remembered"], "warning": answer.get("warning")}
 
 
 def _tell_gateways(args: dict[str, Any], account: str | None, bot: str | None, wait: float) -> dict[str, Any]:
@@ -151,9 +167,7 @@ def _leave_file(
     """No gateway could be told. What halts everything can still be left where the next one looks first."""
     why = failures[0].message if failures else "no account is known"
     if scope != "all":
-        raise Unreachable(
-            f"not halted: {why}", hint="nothing trades without it; halt again once it is up"
-        )
+        raise Unreachable(f"not halted: {why}", hint="nothing trades without it; halt again once it is up")
     path = site.data_dir / _FILE
     path.write_text(f"{args['reason']} (by {args['who']})\n", "utf-8")
     return {"key": scope, "accounts": {}, "remembered": True, "flat": False,

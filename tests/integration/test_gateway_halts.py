@@ -35,6 +35,9 @@ class Halted(Rig):
             }
         )
 
+    def __enter__(self) -> Halted:
+        return self
+
     def control(self, pair: KeyPair | None = None, timeout: float = 5.0) -> ControlClient:
         there = Endpoints(
             transport="ipc", bus="", control=self.addresses["control"], events="", server_key=self.spec.gateway_key
