@@ -49,6 +49,8 @@ class Accounts:
         self._wanted: dict[int, Fence] = {}  # bot -> the last fence asked for, until it is acknowledged
         self._rosters: dict[str, list[_Entry]] = {}
         self.figures: dict[str, Figures] = {}
+        #: What a gateway must hear before any fence lets somebody trade: what is halted.
+        self.first: Callable[[str], list[Query]] = lambda _account: []
 
     def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
         """Ask the account's gateway to fence; asked again at each of its Hellos until it answers."""
@@ -74,6 +76,8 @@ class Accounts:
 
     def gateway_said_hello(self, account: str) -> None:
         """A gateway is (again) there: tell it who may trade, and who is expected."""
+        for first in self.first(account):
+            self._to_gateway(account, first)
         self._rosters.pop(account, None)
         self.refresh_rosters()
         for bot_id, message in list(self._wanted.items()):

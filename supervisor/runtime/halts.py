@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from protocol.errors import NOT_REMEMBERED, Refused, StablehandError
 from protocol.halts import ALL, FLAT, HaltState
+from protocol.messages import Query
 from store import halts as halt_table
 from store.errors import StoreError
 from store.halts import supervisor_halts
@@ -25,6 +26,7 @@ from supervisor.runtime.registry import Record, Registry
 
 _PATIENCE: Final = 3.0  # seconds that a gateway may take to answer; the command line waits longer
 _RETRY: Final = 1.0
+_TOLD: Final = {"scope", "reason", "who", "at", "rule", "until", "flatten"}  # what a gateway is told of a halt
 
 Commit = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
 
@@ -47,6 +49,7 @@ class Halts:
         self._unwritten: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[], None] = lambda: None
+        accounts.first = self._first
 
     # --- what is ---------------------------------------------------------------------------------------
 
@@ -121,8 +124,16 @@ class Halts:
         self.changed()
         return answer
 
+    def _first(self, account: str) -> list[Query]:
+        """What a gateway that has just said Hello is told before anything else: it may have lost its ledger."""
+        return [
+            Query(id=f"halt:{halt.key}", what="halt", args=halt.model_dump(include=_TOLD))
+            for halt in self._own.values()
+            if account in self.accounts_of(halt.scope) and halt.key not in self._lifting
+        ]
+
     async def _tell(self, account: str, halt: HaltState, cause: str) -> dict[str, Any]:
-        args = halt.model_dump(include={"scope", "reason", "who", "at", "rule", "until", "flatten"})
+        args = halt.model_dump(include=_TOLD)
         try:
             async with asyncio.timeout(_PATIENCE):  # also for one that is just coming up
                 result: dict[str, Any] = await self._accounts.query(account, "halt", args, cause, timeout=_PATIENCE)

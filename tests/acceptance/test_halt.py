@@ -157,6 +157,8 @@ def test_a_halt_survives_the_gateway_the_supervisor_and_a_full_restart(stable: M
     daemon.wait_all("running", 60)
     with_position(daemon)
     answer = daemon.ask("halt", reason="enough", account="main", flatten=True, wait=20)
+    shown = command(daemon, "status").stdout + command(daemon, "accounts").stdout
+    assert shown.count("halted (account main): enough") == 2 and "[flat]" in shown
     assert answer["flat"] and answer["remembered"] and answer["accounts"]["main"]["in_force"]
     assert positions(daemon) == []
     before = entries(daemon)
@@ -293,3 +295,23 @@ def test_limits_that_are_none_stop_the_start_with_their_line(stable: Make) -> No
     wrong = command(daemon, "config", "check")
     assert wrong.returncode == 2
     assert "supervisor.toml:" in wrong.stderr and "trading_hours" in wrong.stderr and "08:00-17:00" in wrong.stderr
+
+
+def test_either_memory_may_be_lost(stable: Make) -> None:
+    daemon = prepared(stable).start()
+    daemon.wait_all("running", 60)
+    with_position(daemon)
+    assert daemon.ask("halt", reason="enough", flatten=True, wait=20)["flat"]
+    for lost in ("ledger-main.db", "supervisor.db"):
+        before = entries(daemon)
+        assert daemon.down() == 0
+        for file in daemon.data_dir.glob(f"{lost}*"):
+            file.unlink()
+        daemon.start()
+        daemon.wait_all("running", 60)
+        eventually(lambda: daemon.bot("one")["cycles"] > 5, 30)
+        assert "enough" in daemon.bot("one")["halted"]
+        assert (positions(daemon), entries(daemon)) == ([], before)
+        eventually(lambda: "all" in held_at(daemon) and "all" in held_at(daemon, "supervisor.db"), 5)
+    assert daemon.ask("resume-trading")["lifted"] == ["all"]
+    with_position(daemon)
