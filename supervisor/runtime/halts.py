@@ -46,6 +46,7 @@ class Halts:
         self._commit = commit
         self._reported: dict[str, dict[str, HaltState]] = {}  # account -> what its gateway enforces
         self._lifting: set[str] = set()
+        self._anew: dict[str, HaltState] = {}  # halted while they were being lifted
         self._unwritten: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed: Callable[[], None] = lambda: None
@@ -110,7 +111,8 @@ class Halts:
         known = self._own.get(wanted.key)
         halt = wanted if known is None else known.model_copy(update={"flatten": known.flatten or wanted.flatten})
         self._own[halt.key] = halt
-        self._lifting.discard(halt.key)
+        if halt.key in self._lifting:
+            self._anew[halt.key] = halt
         names = self.accounts_of(halt.scope)
         asked = asyncio.gather(*(self._tell(name, halt, cause) for name in names))
         self._chronicle.add("halt", self._text(halt), bot=self._bot(halt), cause_id=cause, data=halt.model_dump())
@@ -172,16 +174,18 @@ class Halts:
             raise StablehandError(f"not lifted, because it could not be remembered: {error.message}",
                                   code=NOT_REMEMBERED) from None  # fmt: skip
         except StablehandError as error:
-            self._lifting.difference_update(keys)
-            for halt in held:
-                await self.halt(halt, cause)
+            self._anew |= {halt.key: halt for halt in held}
             raise Refused(f"still halted: {error.message}", hint=error.hint) from None
         finally:
             self._lifting.difference_update(keys)
-        for key in keys:
+            again = [self._anew.pop(key) for key in keys if key in self._anew]
+            for halt in again:
+                await self.halt(halt, cause)
+        lifted = [key for key in keys if key not in {halt.key for halt in again}]
+        for key in lifted:
             self._chronicle.add("resume-trading", f"lifted: {key} (by {who})", cause_id=cause, data={"key": key})
         self.changed()
-        return {"lifted": keys, "still": [halt.line() for halt in self.everything()]}
+        return {"lifted": lifted, "still": [halt.line() for halt in self.everything()]}
 
     async def _lift(self, keys: list[str], who: str) -> None:
         await self._commit(lambda conn: halt_table.lift(supervisor_halts, conn, keys, who, clock.wall()))
