@@ -93,7 +93,8 @@ def configuration() -> str:
         _section(
             "Guards",
             GuardLimits,
-            "Keys of an account (for all its bots together, and for positions opened by hand) and of a bot. See "
+            "Keys of an account (for all its bots together, and for positions opened by hand) and of a bot. "
+            "0 is no limit. See "
             "[halt and guards](halt-and-guards.md).",
             whole=True,
         ),

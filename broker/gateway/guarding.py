@@ -97,6 +97,13 @@ class Guarding:
 
     def entry(self, order: Order) -> str:
         """Why this entry is refused; empty when it is not. What it breaks is latched."""
+        try:
+            return self._entry(order)
+        except Exception as error:  # a defect here must refuse, and must not look like an order that was sent
+            log.exception("the guards failed")
+            return f"the guards failed: {type(error).__name__}: {error}"
+
+    def _entry(self, order: Order) -> str:
         account = self._account
         limits = self._limits.get(order.bot_id)
         if limits is None:
@@ -107,7 +114,8 @@ class Guarding:
         held = self._terminal.positions_get()
         if held is None:
             return f"the guards cannot read the positions: {self._terminal.last_error()[1]}"
-        self._collect(account)
+        if not self._collect(account):
+            return f"the guards cannot read the deals: {self._terminal.last_error()[1]}"
         own = [one for one in held if one.magic == order.magic]
         for scope, magic, mine in ((account, _ACCOUNT, list(held)), (bot, order.magic, own)):
             if not scope.limits.any:
@@ -138,9 +146,8 @@ class Guarding:
         if not watched:
             return
         held = self._terminal.positions_get()
-        if held is None:
+        if held is None or not self._collect(account):
             return
-        self._collect(account)
         by_magic: dict[int, list[TradePosition]] = {_ACCOUNT: list(held)}
         for position in held:
             by_magic.setdefault(position.magic, []).append(position)
@@ -231,10 +238,12 @@ class Guarding:
             self._count(magic, known)
         return known
 
-    def _collect(self, account: _Scope) -> None:
-        """Read the deals that are new, and count them."""
+    def _collect(self, account: _Scope) -> bool:
+        """Read the deals that are new, and count them. False when they cannot be read."""
         deals = self._terminal.history_deals_get(self._last_time, FAR)
-        for deal in deals or ():
+        if deals is None:
+            return False
+        for deal in deals:
             if deal.ticket <= self._last_ticket:
                 continue
             self._last_ticket = deal.ticket
@@ -249,6 +258,7 @@ class Guarding:
         self._count(_ACCOUNT, account)
         for magic, scope in self._bots.items():
             self._count(magic, scope)
+        return True
 
     def _count(self, magic: int, scope: _Scope) -> None:
         deals = self._deals.get(magic, [])

@@ -216,7 +216,7 @@ class TerminalSide:
             self._resolve()
             self._flatten()
             if not self.terminal.lockstep:  # there only the market's own moments count, so that it comes out alike
-                self.guarding.look()
+                self._guard()
             self.guarding.remember()
             self._memory.flush()
             figures = self._queries.figures()
@@ -251,13 +251,22 @@ class TerminalSide:
         if step.deals and self._deals.collect():
             self._memory.flush()
         self._flatten()
-        self.guarding.look()
+        self._guard()
         self._inbox.post(self.on_step, step)
         return True
 
     def _flatten(self) -> None:
-        if self._flattener.look():
-            self._reader.changed()
+        try:
+            if self._flattener.look():
+                self._reader.changed()
+        except Exception:
+            log.exception("a flatten failed; trying again")  # the market goes on meanwhile
+
+    def _guard(self) -> None:
+        try:
+            self.guarding.look()
+        except Exception:
+            log.exception("the guards failed; each entry asks them again")
 
     def _execute(self, group: list[Pending]) -> None:
         self._executor.execute(group, self._answered)

@@ -196,6 +196,20 @@ def test_limits_that_nobody_told_are_no_licence(account: Account) -> None:
     assert account.entry() == ""
 
 
+def test_guards_that_cannot_see_refuse(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.guarding.limit(1, Limits(max_daily_loss=5.0))
+    account.terminal.shutdown()
+    assert "cannot read the positions" in account.entry()
+    account.terminal.initialize()
+    with monkeypatch.context() as patch:
+        patch.setattr(account.terminal, "history_deals_get", lambda *_: None)
+        assert "cannot read the deals" in account.entry()
+    with monkeypatch.context() as patch:
+        patch.setattr(account.terminal, "history_deals_get", lambda *_: [None])
+        assert "the guards failed: AttributeError" in account.entry()
+    assert account.entry() == ""
+
+
 def test_positions_lots_and_orders_of_bot_and_account(account: Account) -> None:
     account.until(2)
     account.guarding.limit(1, Limits(max_open_positions=1))
