@@ -14,7 +14,7 @@ from console.commands.shared import AsJson, complete_bot, warn, write, write_jso
 from protocol import keys
 from protocol.client import ControlClient
 from protocol.endpoints import Endpoints
-from protocol.errors import UNKNOWN_BOT, InvalidInput, StablehandError, Unreachable
+from protocol.errors import DENIED, REFUSED, UNKNOWN_BOT, WRONG_INPUT, InvalidInput, StablehandError, Unreachable
 
 PANEL: Final = "Halting"
 #: A supervisor that has not answered by then is passed by: a kill switch does not wait.
@@ -60,7 +60,10 @@ def _halt(
                 # Asked again rather than waited for: a supervisor that dies now must not hide how far it came.
                 found["flat"] = _look(client, found)
                 time.sleep(_LOOK)
-    except Unreachable as error:
+    except StablehandError as error:
+        if error.code in WRONG_INPUT or error.code in (DENIED, REFUSED):
+            raise
+        # Whatever is the matter with the supervisor: the gateways enforce it.
         warn(f"{error.message}; telling the gateways")
         found = _tell_gateways(args, account, bot, wait if flatten else 0.0)
     if as_json:
