@@ -13,6 +13,7 @@ from console.figures import money, percent, span
 from console.grid import paint, table
 
 EVENTS: Final = 5
+HALTS: Final = 4
 #: Bots that need an eye come first when not all fit.
 _URGENT: Final = ("failed", "backoff", "stopping", "adopting", "starting", "running", "paused", "stopped")
 
@@ -30,7 +31,10 @@ class Snapshot:
 
 def lines(shot: Snapshot, *, width: int, height: int, footer: str, colour: bool = True) -> list[str]:
     """The whole screen, in at most `width` columns and `height` lines (where that is possible)."""
-    top = [_headline(shot, colour), *(_account(one, colour) for one in shot.accounts), ""]
+    halts = [cut_painted(paint(f"HALT  {text}", "bold red", colour), width) for text in shot.ping.get("halts") or ()]
+    if len(halts) > HALTS:
+        halts[HALTS - 1 :] = [paint(f"HALT  and {len(halts) - HALTS + 1} more", "bold red", colour)]
+    top = [_headline(shot, colour), *halts, *(_account(one, colour) for one in shot.accounts), ""]
     bottom = [""]
     if shot.events:
         bottom += [cut_painted(event_line(event, colour=colour), width) for event in shot.events[-EVENTS:]]

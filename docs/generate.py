@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from botproc import catalogue, loader
 from console import page as command_line
 from protocol.botconfig import AccountConfig, BotConfig, SymbolTerms, Timeframe
+from protocol.guardlimits import GuardLimits
 from supervisor.config import SupervisorConfig, ThrottleConfig
 from supervisor.policy import page as lifecycle
 
@@ -100,6 +101,14 @@ def configuration() -> str:
         ),
         _BOT_DEFAULTS,
         _section("`[[bots]]`", BotConfig, "A bot. `name`, `market` and `strategy` must be given."),
+        _section(
+            "Guards",
+            GuardLimits,
+            "Keys of an account (for all its bots together, and for positions opened by hand) and of a bot. "
+            "0 is no limit. See "
+            "[halt and guards](halt-and-guards.md).",
+            whole=True,
+        ),
         "Timeframes: " + ", ".join(f"`{each}`" for each in get_args(Timeframe)) + ".",
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
@@ -153,9 +162,11 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-def _section(title: str, model: type[BaseModel], text: str) -> str:
+def _section(title: str, model: type[BaseModel], text: str, *, whole: bool = False) -> str:
     rows = ["| key | value | default | |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
+        if name in GuardLimits.model_fields and not whole:
+            continue  # the same for both, in a section of their own
         text = " ".join((field.description or "").split())
         cells = (f"`{name}`", _value(field), _default(field), text)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from protocol.guardlimits import GuardLimits
+
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SymbolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._#&/-]{1,32}$")]
@@ -41,7 +43,7 @@ class Frozen(BaseModel):
     )
 
 
-class BotConfig(Frozen):
+class BotConfig(GuardLimits, Frozen):
     """One bot, complete: defaults filled in, account resolved."""
 
     name: Name
@@ -191,7 +193,7 @@ class SymbolTerms(Frozen):
     """When it trades: a calendar with daylight saving time."""
 
 
-class AccountConfig(Frozen):
+class AccountConfig(GuardLimits, Frozen):
     """One trading account, and the terminal that holds it."""
 
     kind: Literal["paper"] = "paper"

@@ -115,6 +115,24 @@ class Commands(ABC):
         """Remove bots; `positions`: `keep` what they hold, or `close` it."""
         return self.request("remove", {**_which(bots, all, where), "positions": positions})
 
+    def halt(
+        self, reason: str, *, account: str | None = None, bot: str | None = None, flatten: bool = False,
+        who: str = "", wait: float | None = None,
+    ) -> Any:  # fmt: skip
+        """Refuse entries until it is lifted; `flatten`: close what is open, and `wait` so many seconds for that."""
+        named = {"account": account, "bot": bot, "who": who or None, "wait": wait}
+        args = {key: value for key, value in named.items() if value is not None}
+        return self.request("halt", {"reason": reason, "flatten": flatten, **args})
+
+    def resume_trading(self, *, account: str | None = None, bot: str | None = None, who: str = "") -> Any:
+        """Lift the halts of that scope: {lifted: [key], still: [line]}. Raises CommandFailed when one still holds."""
+        named = {"account": account, "bot": bot, "who": who or None}
+        return self.request("resume-trading", {key: value for key, value in named.items() if value is not None})
+
+    def halts(self) -> Any:
+        """Every halt that is in force."""
+        return self.request("halts")
+
     def events(self, *, since: int | None = None, limit: int = 100, bot: str | None = None) -> Any:
         """Rows of the journal after number `since` (or the last ones): {events, first, last}."""
         args: dict[str, Any] = {"limit": limit}

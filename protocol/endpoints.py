@@ -35,7 +35,7 @@ class Endpoints:
     events: str
     server_key: str = ""  # public CURVE key of the supervisor's sockets; empty on ipc
     supervisor_pid: int = 0
-    accounts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> {orders, market}
+    accounts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> {orders, market, control}
 
     def save(self, data_dir: Path) -> None:
         """Write `endpoints.json`, whole or not at all."""

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.halts import HaltState
+
 #: Version of the wire, said in every Hello; a receiver speaks WIRE and WIRE - 1.
 WIRE: Final = 1
 
@@ -141,7 +143,7 @@ class Fence(Message):
     """From now on only `epoch` of this bot may trade. Acknowledged by Fenced once it is durable.
 
     `alive=False` fences at the end of a run (stop, kill, quarantine, remove): no epoch may trade until the
-    next Fence. `key` is the run's public CURVE key (empty on ipc).
+    next Fence. `key` is the run's public CURVE key (empty on ipc); `guards` are the limits of the bot that are set.
     """
 
     t: Literal["fence"] = "fence"
@@ -152,6 +154,7 @@ class Fence(Message):
     alive: bool = True
     magic: int = 0
     key: str = ""
+    guards: dict[str, Any] = Field(default_factory=dict)
     cause_id: str = ""
 
 
@@ -193,14 +196,21 @@ class RosterEntry(Message):
 
 
 class Roster(Message):
-    """All bots of the account: names and magics for attribution, and whom lockstep waits for."""
+    """All bots of the account: names and magics for attribution, and whom lockstep waits for.
+
+    `guards` are the limits of the account itself that are set; None: those that the gateway was started with.
+    """
 
     t: Literal["roster"] = "roster"
     bots: list[RosterEntry]
+    guards: dict[str, Any] | None = None
 
 
 class Query(Message):
-    """A question to the gateway: `positions`, `deals`, `account`, `symbols`, `close` (args: magic), `ping`."""
+    """A question to the gateway: `positions`, `deals`, `account`, `symbols`, `close` (args: magic), `ping`.
+
+    `halt` (args: scope, reason, who, flatten) and `lift` (args: scope, who) are answered ahead of the queue.
+    """
 
     t: Literal["query"] = "query"
     id: str
@@ -217,6 +227,13 @@ class QueryResult(Message):
     ok: bool
     result: Any = None
     error: str = ""
+
+
+class Halts(Message):
+    """Every halt that a gateway enforces; said at each Welcome, and whenever one of them changed."""
+
+    t: Literal["halts"] = "halts"
+    halts: list[HaltState]
 
 
 class BotFigures(Message):
@@ -411,6 +428,7 @@ AnyMessage = Annotated[
     | Roster
     | Query
     | QueryResult
+    | Halts
     | Figures
     | Attach
     | Attached

@@ -40,12 +40,13 @@ class RunSpec(BaseModel):
     bus: str
     orders: str = ""
     market: str = ""
-    gateway_bind: dict[str, str] = {}  # gateways: {orders, market} to bind
+    gateway_bind: dict[str, str] = {}  # gateways: {orders, market, control} to bind
     server_key: str = ""  # public key of the supervisor's bus
     gateway_key: str = ""  # public key of the gateway's sockets
     public_key: str = ""  # this run's own pair
     secret_key: str = ""
     gateway_secret: str = ""  # gateways: secret of gateway_key
+    operator_key: str = ""  # gateways: public key of the operator, who alone may speak to the control socket
     heartbeat_interval: float = 1.0
     orphan_after: float = 60.0
     first_work_after: float = 0.0  # seconds from Ready to the first cycle, where many start at once

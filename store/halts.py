@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, insert, select, update
 
+from protocol.halts import HaltState, split_key
 from store.tables import halts, ledger_halts
 
 
 @dataclass(frozen=True, slots=True)
 class HaltRow:
-    """One halt. `scope`: "all", "account:NAME", "bot:NAME" or "symbol:NAME"; it holds while `lifted_at` is None."""
+    """One halt. `scope` is its key (`protocol.halts`), as "all" or "bot:NAME"; it holds while `lifted_at` is None."""
 
     id: int
     scope: str
@@ -64,3 +66,36 @@ gateway_halts = HaltBook(ledger_halts)
 
 def _row(row: Row[Any]) -> HaltRow:
     return HaltRow(**row._mapping)
+
+
+# --- the same in the words of the wire: a halt that flattens has a second row, `flatten:KEY` --------------
+
+_FLATTEN: Final = "flatten:"
+
+
+def remember(book: HaltBook, conn: Connection, halt: HaltState) -> None:
+    """Latch a halt under its key, and that it flattens."""
+    for row in (halt.key, *([_FLATTEN + halt.key] if halt.flatten else [])):
+        book.add(conn, scope=row, reason=halt.reason, who=halt.who, at=halt.at)
+
+
+def lift(book: HaltBook, conn: Connection, keys: Iterable[str], who: str, at: float) -> None:
+    """Lift the halts of these keys."""
+    for key in keys:
+        for row in (key, _FLATTEN + key):
+            book.lift(conn, scope=row, who=who, at=at)
+
+
+def standing(book: HaltBook, conn: Connection) -> list[HaltState]:
+    """Halts that hold, oldest first."""
+    rows = book.active(conn)
+    flatten = {row.scope.removeprefix(_FLATTEN) for row in rows if row.scope.startswith(_FLATTEN)}
+    found = []
+    for row in rows:
+        if not row.scope.startswith(_FLATTEN):
+            scope, rule, until = split_key(row.scope)
+            found.append(
+                HaltState(scope=scope, reason=row.reason, who=row.who, at=row.at, rule=rule, until=until,
+                          flatten=row.scope in flatten)
+            )  # fmt: skip
+    return found

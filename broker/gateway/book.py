@@ -7,7 +7,7 @@ reads single values that Python replaces at once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -57,6 +57,8 @@ class Book:
         self._ended: dict[int, int] = {bot_id: fence.epoch for bot_id, fence in self.fences.items() if not fence.alive}
         self.heard = False  # whether any supervisor has spoken to this gateway process
         self.closing = False  # the gateway is leaving: closes only
+        #: Why a bot of that name may not enter: a halt, or a guard's. Safe from any thread.
+        self.halted: Callable[[str], str] = lambda _bot: ""
         self.last_closed: dict[tuple[str, str], int] = {}  # open time of the last closed bar
         self._orders: OrderedDict[str, _Entry] = OrderedDict()
         self._seqs: dict[tuple[int, int], int] = {}
@@ -201,6 +203,10 @@ class Book:
     def _veto_entry(self, order: Order) -> str:
         if self.closing:
             return "the gateway is leaving: closes only"
+        fence = self.fences.get(order.bot_id)
+        halted = self.halted(fence.name if fence else "")
+        if halted:
+            return halted
         if not self.heard:
             return "no supervisor has spoken since the gateway started: closes only"
         try:

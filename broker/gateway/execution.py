@@ -56,6 +56,8 @@ class Executor:
         self._progress = progress
         self._settle = settle
         self._hang_limit = hang_limit
+        #: Why the guards refuse an entry; empty when they do not.
+        self.guard: Callable[[Order], str] = lambda _order: ""
         self._claimed: set[int] = memory.claimed()  # deals that are known to be an order's
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
@@ -157,9 +159,9 @@ class Executor:
         return known
 
     def _check_position(self, order: Order) -> tuple[int, str]:
-        """A close or a change of stops must mean a position of this bot: (retcode, why it does not)."""
+        """An entry must pass the guards, any other order must mean a position of this bot: (retcode, why not)."""
         if order.action == "open":
-            return 0, ""
+            return 0, self.guard(order)
         positions = self._terminal.positions_get(ticket=order.position)
         if positions is None:
             return 0, f"the position cannot be read: {self._terminal.last_error()[1]}"

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 import uuid
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -13,10 +14,13 @@ import zmq
 from broker.gateway.book import Book, FenceState
 from broker.gateway.fencing import Fencing
 from broker.gateway.frontdoor import FrontDoor
+from broker.gateway.halting import Halting
+from broker.gateway.halting_desk import HaltDesk
 from broker.gateway.inbox import Inbox
 from broker.gateway.sockets import Sockets
 from broker.gateway.terminal_side import TerminalSide
 from broker.gateway.terminals import HeldTerminal
+from broker.guards import Limits
 from protocol.codec import encode
 from protocol.link import HELLO_AGAIN, BusLink
 from protocol.messages import (
@@ -66,13 +70,25 @@ class Gateway:
         self._book = Book(self.boot, kernel_boot_id(), fences)
         # Magic -> bot. Replaced as a whole, never changed: the terminal thread reads it too.
         self._roster = {fence.magic: _known(fence) for fence in fences if fence.magic}
-        self._side = TerminalSide(
-            spec, self.boot, terminal, ledger, self._book, progress, self._inbox, lambda: self._roster
+        self._writer = Writer(ledger)
+        self._halting = Halting(
+            spec.account_name,
+            ledger,
+            self._writer,
+            Path(spec.data_dir),
+            post=self._inbox.post,
+            now=lambda: terminal.now,
         )
+        self._book.halted = self._halting.why
+        self._side = TerminalSide(
+            spec, self.boot, terminal, ledger, self._book, progress, self._inbox, lambda: self._roster, self._halting
+        )
+        self._halting.flatten, self._halting.lifted = self._side.flatten, self._side.lifted
         self._sockets = Sockets(context, spec)
         self._door = FrontDoor(spec, self.boot, self._book, ledger, self._side, self._sockets)
         self._link = BusLink(context, spec, progress, self._hear, self._hello)
-        self._writer = Writer(ledger)
+        self._desk = HaltDesk(self._halting, spec.account_name, lambda: {one.name for one in self._roster.values()})
+        self._halting.changed = self._tell_halts
         self._fencing = Fencing(
             self._book,
             self._writer,
@@ -95,8 +111,9 @@ class Gateway:
         self._link.start()
         self._door.hub.say_boot()
         poller = zmq.Poller()
-        for source in (self._sockets.orders, self._sockets.market, self._inbox.fileno()):
-            poller.register(source, zmq.POLLIN)
+        for source in (self._sockets.orders, self._sockets.market, self._sockets.control, self._inbox.fileno()):
+            if source is not None:
+                poller.register(source, zmq.POLLIN)
         sessions = self._door.sessions
         pulse_at = time.monotonic()
         while self._exit is None:
@@ -111,6 +128,8 @@ class Gateway:
             if self._sockets.market in ready:
                 for token in self._door.hub.read_subscriptions():
                     sessions.retry(token=token)
+            if self._sockets.control is not None and self._sockets.control in ready:
+                self._desk.read(self._sockets.control)
             if self._sockets.orders in ready:
                 self._door.read()
             if due <= time.monotonic():
@@ -150,6 +169,7 @@ class Gateway:
     def _pulse(self) -> None:
         """Once in a while this thread has the terminal's thread move: if either is stuck, nothing moves."""
         self._fencing.remember()
+        self._halting.pulse()
         if not self._pulsing:
             self._pulsing = True
             self._side.pulse()
@@ -167,6 +187,10 @@ class Gateway:
             self._figures = now, frame
             self._link.send(figures)
 
+    def _tell_halts(self) -> None:
+        if self._link.orphaned_for() <= 0:  # else it is told at the next Welcome
+            self._link.send(self._desk.report())
+
     # --- the bus ---------------------------------------------------------------------------------------
 
     def _hello(self) -> dict[str, Any]:
@@ -183,17 +207,24 @@ class Gateway:
             return
         self._book.heard = True
         if isinstance(message, Fence):
+            # Before the fence can open anything: what this run may do.
+            known = self._book.fences.get(message.bot_id)
+            if known is None or message.epoch >= known.epoch:
+                self._side.guarding.limit(message.bot_id, Limits.of(message.guards))
             self._fencing.fence(message)
         elif isinstance(message, Admit):
             self._door.admit(message)
         elif isinstance(message, Roster):
             self._take_roster(message)
+        elif isinstance(message, Query) and message.what in HaltDesk.QUESTIONS:
+            self._desk.query(message, self._link.send)
         elif isinstance(message, Query):
             self._side.query(message, self._link.send)
         elif isinstance(message, Command):
             self._command(message)
         elif isinstance(message, Welcome):
             self._link.send(Ready(token=self._spec.token, detail=json.dumps(self._sockets.addresses)))
+            self._link.send(self._desk.report())
             self._figures = (0.0, b"")  # a new supervisor has heard nothing yet
 
     def _barred(self, fence: Fence) -> None:
@@ -203,6 +234,8 @@ class Gateway:
             self._roster = {**self._roster, fence.magic: _known(state)}
 
     def _take_roster(self, roster: Roster) -> None:
+        if roster.guards is not None:
+            self._side.guarding.limit_account(Limits.of(roster.guards))
         # Bots that are removed stay known by their magic: their deals are still theirs.
         former = {magic: entry.model_copy(update={"running": False}) for magic, entry in self._roster.items()}
         self._roster = {**former, **{entry.magic: entry for entry in roster.bots}}

@@ -1,4 +1,4 @@
-"""The gateway's two sockets: ROUTER for orders, XPUB for the market; with keys where the transport is TCP."""
+"""The gateway's sockets: ROUTER for orders, XPUB for the market, ROUTER for halts; with keys where it is TCP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import zmq
 
-from broker.gateway.security import HANDSHAKE, Gatekeeper
+from broker.gateway.security import CONTROL, HANDSHAKE, Gatekeeper
 from protocol.keys import KeyPair, secure_server
 from protocol.spec import RunSpec
 
@@ -18,11 +18,17 @@ class Sockets:
 
     def __init__(self, context: zmq.Context[Any], spec: RunSpec) -> None:
         pair = KeyPair(spec.gateway_key, spec.gateway_secret) if spec.gateway_secret else None
-        self.gatekeeper = Gatekeeper(context) if pair else None
+        self.gatekeeper = Gatekeeper(context, spec.operator_key) if pair else None
         self.orders: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.market: zmq.Socket[bytes] = context.socket(zmq.XPUB)
-        for socket in (self.orders, self.market):
-            secure_server(socket, pair)
+        #: Where halts come in when no supervisor answers; None in an installation that names no place for it.
+        self.control: zmq.Socket[bytes] | None = None
+        if "control" in spec.gateway_bind:
+            self.control = context.socket(zmq.ROUTER)
+            secure_server(self.control, pair, CONTROL)
+        for socket in (self.orders, self.market, *([self.control] if self.control else [])):
+            if socket is not self.control:
+                secure_server(socket, pair)
             for option, value in (
                 (zmq.LINGER, 0),
                 (zmq.BACKLOG, 4096),
@@ -37,6 +43,8 @@ class Sockets:
             "orders": _bind(self.orders, spec.gateway_bind["orders"]),
             "market": _bind(self.market, spec.gateway_bind["market"]),
         }
+        if self.control:
+            self.addresses["control"] = _bind(self.control, spec.gateway_bind["control"])
         self.dropped = 0  # frames that nobody takes, or that are none
 
     def reply(self, identity: bytes, frame: bytes) -> None:
@@ -56,9 +64,11 @@ class Sockets:
         return self.gatekeeper.refused if self.gatekeeper is not None else 0
 
     def close(self) -> None:
-        """Close both; the last replies still have a moment to leave."""
+        """Close them; the last replies still have a moment to leave."""
         self.orders.close(linger=200)
         self.market.close()
+        if self.control:
+            self.control.close(linger=200)
         if self.gatekeeper:
             self.gatekeeper.close()
 

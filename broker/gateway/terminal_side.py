@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from broker.gateway.book import Book
 from broker.gateway.deals import Deals
 from broker.gateway.execution import Executor
+from broker.gateway.guarding import Guarding
+from broker.gateway.halting import Halting
+from broker.gateway.halting_flat import Flattener
 from broker.gateway.inbox import Inbox
 from broker.gateway.memory import Memory, Pending
 from broker.gateway.queries import Queries, QueryFailed
 from broker.gateway.reading import Reader, ReadFailed, View
 from broker.gateway.terminal_thread import TerminalThread, Urgency
 from broker.gateway.terminals import HeldTerminal, hang_limit_of, settle_of
+from broker.guards import Limits
 from broker.paper.terminal import Step
 from protocol.codec import encode
+from protocol.halts import HaltState
 from protocol.messages import Attach, Call, CallResult, Figures, OrderResult, Phase, Query, QueryResult, RosterEntry
 from protocol.progress import Progress
 from protocol.spec import RunSpec
@@ -42,6 +48,7 @@ class TerminalSide:
         progress: Progress,
         inbox: Inbox,
         roster: Callable[[], dict[int, RosterEntry]],
+        halting: Halting,
     ) -> None:
         self.terminal = terminal
         self._book = book
@@ -77,6 +84,29 @@ class TerminalSide:
             now=lambda: terminal.now,
             ended=lambda: self.ended,
         )
+        self._flattener = Flattener(
+            terminal,
+            self._executor,
+            account=spec.account_name,
+            installation=spec.installation,
+            boot=boot,
+            roster=roster,
+            halts=halting.flattening,
+            tell=lambda key, text: inbox.post(halting.progress, key, text),
+        )
+        self.guarding = Guarding(
+            terminal,
+            ledger,
+            account=spec.account_name,
+            limits=Limits.of(spec.account.guards() if spec.account else {}),
+            folder=Path(spec.config_dir),
+            roster=roster,
+            now=lambda: terminal.now,
+            latch=halting.latch,
+            holds=halting.holds,
+            forgiven=halting.forgiven,
+        )
+        self._executor.guard = self.guarding.entry
         interval = None if terminal.lockstep else terminal.interval
         self._thread = TerminalThread(self._execute, self._step, interval)
         self.on_step: Callable[[Step | None], None] = lambda _step: None  # None: it failed, and may be tried again
@@ -94,7 +124,18 @@ class TerminalSide:
 
     def stop(self, timeout: float) -> bool:
         """Run what is queued and end the thread; False when the terminal does not come back."""
-        return self._thread.stop(timeout)
+        ended = self._thread.stop(timeout)
+        if ended:
+            self.guarding.remember(force=True)
+        return ended
+
+    def flatten(self) -> None:
+        """Have what is halted with `flatten` closed, ahead of everything else."""
+        self._thread.submit(Urgency.HALT, self._flatten)
+
+    def lifted(self, halt: HaltState) -> None:
+        """A halt was lifted."""
+        self._thread.submit(Urgency.HALT, lambda: self.guarding.lifted(halt))
 
     def order(self, pending: Pending) -> None:
         """Have an order executed as soon as it is its turn."""
@@ -176,6 +217,7 @@ class TerminalSide:
         self._progress.move(Phase.IDLE, self._hang_limit)
         self._deals.collect()
         self._resolve()
+        self._flatten()
         self._memory.flush()
 
     def _pulse(self) -> None:
@@ -185,6 +227,10 @@ class TerminalSide:
             self._resolve()
             if self._must_look:
                 self._deals.collect()
+            self._flatten()
+            if not self.terminal.lockstep:  # there only the market's own moments count, so that it comes out alike
+                self._guard()
+            self.guarding.remember()
             self._memory.flush()
             figures = self._queries.figures()
         finally:
@@ -217,8 +263,23 @@ class TerminalSide:
         self._progress.cycles += 1
         if step.deals and self._deals.collect():
             self._memory.flush()
+        self._flatten()
+        self._guard()
         self._inbox.post(self.on_step, step)
         return True
+
+    def _flatten(self) -> None:
+        try:
+            if self._flattener.look():
+                self._reader.changed()
+        except Exception:
+            log.exception("a flatten failed; trying again")  # the market goes on meanwhile
+
+    def _guard(self) -> None:
+        try:
+            self.guarding.look()
+        except Exception:
+            log.exception("the guards failed; each entry asks them again")
 
     def _execute(self, group: list[Pending]) -> None:
         self._executor.execute(group, self._answered)

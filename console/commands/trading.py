@@ -128,11 +128,18 @@ def _accounts(as_json: AsJson = False) -> int:
             Cell(one["name"], "bold"), Cell(one["kind"]), Cell(one["feed"]),
             Cell(one["state"], "green" if one["state"] == "running" else "yellow"), Cell(money(one["balance"])),
             Cell(money(one["equity"])), Cell(one["currency"]), Cell(plain(one["bots"])), Cell(feed_time(one)),
-        ])
+        ], note=halted(one))
         for one in accounts
     ]  # fmt: skip
     show_table(columns, rows, empty="no accounts")
     return 0
+
+
+def halted(account: dict[str, Any]) -> str:
+    """What is halted of an account, and how far a flatten has come."""
+    return "; ".join(
+        one["text"] + (f" [{one['progress']}]" if one.get("progress") else "") for one in account.get("halts") or ()
+    )
 
 
 def feed_time(account: dict[str, Any]) -> str:

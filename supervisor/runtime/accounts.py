@@ -49,6 +49,8 @@ class Accounts:
         self._wanted: dict[int, Fence] = {}  # bot -> the last fence asked for, until it is acknowledged
         self._rosters: dict[str, list[_Entry]] = {}
         self.figures: dict[str, Figures] = {}
+        #: What a gateway must hear before any fence lets somebody trade: what is halted.
+        self.first: Callable[[str], list[Query]] = lambda _account: []
 
     def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
         """Ask the account's gateway to fence; asked again at each of its Hellos until it answers."""
@@ -62,6 +64,7 @@ class Accounts:
             alive=alive,
             magic=record.magic,
             key=key,
+            guards=record.config.guards() if record.config is not None and alive else {},
             cause_id=cause_id,
         )
         self._wanted[record.bot_id] = message
@@ -73,6 +76,8 @@ class Accounts:
 
     def gateway_said_hello(self, account: str) -> None:
         """A gateway is (again) there: tell it who may trade, and who is expected."""
+        for first in self.first(account):
+            self._to_gateway(account, first)
         self._rosters.pop(account, None)
         self.refresh_rosters()
         for bot_id, message in list(self._wanted.items()):
@@ -153,8 +158,14 @@ class Accounts:
             entry = (record.bot_id, record.name, config.market, config.timeframe, record.magic, expected)
             entries.setdefault(record.account, []).append(entry)
         for account, bots in entries.items():
-            if self._rosters.get(account) != bots and self._to_gateway(account, _roster(bots)):
+            if self._rosters.get(account) != bots and self._to_gateway(account, self._roster(account, bots)):
                 self._rosters[account] = bots
+
+    def _roster(self, account: str, bots: list[_Entry]) -> Roster:
+        gateway = self._registry.gateways.get(account)
+        config = gateway.account_config if gateway else None
+        # A gateway that was adopted has the limits of its start: the file may have changed since.
+        return _roster(bots).model_copy(update={"guards": config.guards() if config else None})
 
     def _to_gateway(self, account: str, message: Message) -> bool:
         gateway = self._registry.gateways.get(account)

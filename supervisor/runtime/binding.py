@@ -25,6 +25,7 @@ from supervisor.runtime.zap import BUS, CONTROL
 _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 50
 _LOOPBACK: Final = "127.0.0.1"
+_SOCKETS: Final = ("orders", "market", "control")  # of a gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,12 @@ def _account(
 ) -> dict[str, str]:
     """Where the account's gateway binds. On tcp the port is chosen here, so that bots know it beforehand."""
     if transport == "ipc":
-        return {what: bind_address("ipc", run_dir, f"{what}-{name}") for what in ("orders", "market")}
+        return {what: bind_address("ipc", run_dir, f"{what}-{name}") for what in _SOCKETS}
     known = before.accounts.get(name, {}) if before else {}
     if not _gateway_lives(data_dir, name):  # else they are taken by our own, which outlived the last supervisor
         known = {what: address for what, address in known.items() if _is_free(int(address.rpartition(":")[2]))}
     ports = _free_ports()
-    return {what: known.get(what) or f"tcp://{_LOOPBACK}:{next(ports)}" for what in ("orders", "market")}
+    return {what: known.get(what) or f"tcp://{_LOOPBACK}:{next(ports)}" for what in _SOCKETS}
 
 
 def _free_ports() -> Iterator[int]:

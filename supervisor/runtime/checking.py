@@ -12,8 +12,11 @@ from typing import Any
 
 from protocol.botconfig import AccountConfig
 from protocol.errors import StablehandError
+from protocol.guardlimits import GuardLimits
+from protocol.schedule import parse_calendar
 from supervisor.config import Config
 from supervisor.runtime.launchers import Launchers
+from supervisor.tomlplace import Part
 
 #: By account: what each file of its replay holds, `{file, bars, first, last, gaps: [[start, end, bars]]}`.
 Files = dict[str, list[dict[str, Any]]]
@@ -21,6 +24,7 @@ Files = dict[str, list[dict[str, Any]]]
 
 async def check_everything(config: Config, launchers: Launchers) -> Files:
     """Accounts and bots, at once; what the files of replays hold. Raises StablehandError, with the line it is about."""
+    check_calendars(config)
     # Both are let to their end: a launcher that is just starting must not be left half known.
     results = await asyncio.gather(check_accounts(config), check_bots(config, launchers), return_exceptions=True)
     for result in results:
@@ -47,6 +51,22 @@ def file_lines(files: Files, *, gaps: bool) -> list[str]:
 
 def _day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def check_calendars(config: Config) -> None:
+    """Read the calendar files of the guards. Raises ConfigError with the line."""
+    places: list[tuple[tuple[Part, ...], GuardLimits]] = [
+        (("accounts", name), account) for name, account in config.accounts.items()
+    ]
+    places += [(config.place_of(bot.name), bot) for bot in config.bots]
+    for place, limits in places:
+        if limits.calendar:
+            try:
+                parse_calendar((config.folder / limits.calendar).read_text("utf-8-sig"))
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                raise config.error((*place, "calendar"), f"calendar {limits.calendar!r}: {why}",
+                                   "lines of from,until,reason,symbols") from None  # fmt: skip
 
 
 async def check_accounts(config: Config) -> Files:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from supervisor.runtime.commands import configure, inspect, operate, records, reload, samples, trading
+from supervisor.runtime.commands import configure, halts, inspect, operate, records, reload, samples, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
 from supervisor.runtime.specs import SpecMaker
@@ -39,6 +39,9 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "account": trading.account,
         "accounts": trading.accounts,
         "symbols": trading.symbols,
+        "halt": halts.halt,
+        "resume-trading": halts.resume_trading,
+        "halts": halts.halts,
         "history": records.history,
         "events": records.events,
         "logs": records.logs,

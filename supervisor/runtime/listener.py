@@ -69,6 +69,8 @@ class Listener:
                 stable.accounts.answered(message)
             case messages.QueryResult():
                 stable.accounts.result(message)
+            case messages.Halts():
+                stable.halts.reported(record.account, message.halts)
             case messages.Figures():
                 stable.accounts.took_figures(record.account, message)
             case _:

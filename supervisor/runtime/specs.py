@@ -54,12 +54,14 @@ class SpecMaker:
         account: AccountConfig = record.account_config
         spec = self._make("gateway", record, run)
         secret = load_or_create(self.data_dir, f"gateway-{record.account}").secret if spec.gateway_key else ""
+        operator = load_or_create(self.data_dir, "operator").public if spec.gateway_key else ""
         return spec.model_copy(
             update={
                 "lock_path": str(self.data_dir / "locks" / f"account-{record.account}"),
                 "log_path": str(log_path(self.data_dir, record)),
                 "gateway_bind": dict(self.endpoints.accounts[record.account]),
                 "gateway_secret": secret,
+                "operator_key": operator,
                 "account": account,
             }
         )

@@ -22,6 +22,7 @@ from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.sampling import Sampling
@@ -63,6 +64,7 @@ class Stable:
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
+    halts: Halts = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
     loop_lag: float = 0.0

@@ -14,11 +14,14 @@ import zmq
 
 from protocol import keys
 from protocol.endpoints import run_directory
+from protocol.halts import HaltState
 from store import bots as bot_table
+from store import halts as halt_table
 from store import journal, meta, samples
 from store import runs as run_table
 from store.bots import BotRow
 from store.database import Database, open_database
+from store.halts import supervisor_halts
 from store.samples import Minute
 from store.writer import Writer
 from supervisor.config import Config
@@ -34,6 +37,7 @@ from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
+from supervisor.runtime.halts import Halts
 from supervisor.runtime.handlers import handlers_of
 from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
 from supervisor.runtime.listener import Listener
@@ -95,7 +99,7 @@ class Builder:
         self.database = await asyncio.to_thread(
             open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
         )
-        installation, rows, open_runs, last_seq = await asyncio.to_thread(self._load)
+        installation, rows, open_runs, last_seq, halted = await asyncio.to_thread(self._load)
         if self.tcp:
             self.door = KeyDoor(self.context)
             assert self.operator_keys is not None
@@ -109,6 +113,8 @@ class Builder:
         stable = self._stable(queue, bound, installation, last_seq)
         self.stable = stable
         listener = self._speak(stable, bound)
+        stable.halts = Halts(halted, stable.registry, stable.accounts, stable.chronicle, stable.commit)
+        stable.halts.changed = stable.wake_waiters
         specs = SpecMaker(config, self.data_dir, installation, bound.endpoints)
         performer = self._performer(stable, specs, queue)
         listener.performer = performer
@@ -178,7 +184,7 @@ class Builder:
     def _lost(self, name: str) -> None:
         self.on_lost(name)
 
-    def _load(self) -> tuple[str, list[BotRow], list[run_table.RunRow], int]:
+    def _load(self) -> tuple[str, list[BotRow], list[run_table.RunRow], int, list[HaltState]]:
         assert self.database is not None
         config = self.config
         with self.database.begin() as conn:
@@ -186,7 +192,8 @@ class Builder:
             merge_file(conn, config)
             rows = bot_table.load_all(conn)
             check_kept(config, rows)  # an error here takes the merge back
-            return installation, rows, run_table.open_runs(conn), journal.last_seq(conn)
+            halted = halt_table.standing(supervisor_halts, conn)
+            return installation, rows, run_table.open_runs(conn), journal.last_seq(conn), halted
 
     def _stable(self, queue: EventQueue, bound: Bound, installation: str, last_seq: int) -> Stable:
         assert self.database is not None and self.writer is not None

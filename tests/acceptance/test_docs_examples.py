@@ -76,7 +76,7 @@ def documented() -> dict[str, set[str]]:
     for names, result in re.findall(r"^\| (`.*?`) \|.*?\| (.*) \|$", page.split("### A bot in status")[0], re.M):
         inside = re.search(r"\{(.*)\}", result)
         keys = re.sub(r"[:?]\s*(?:\[[^\]]*\]|\{[^}]*\}+|[a-z]+)?", "", inside[1]) if inside else ""
-        for name in re.findall(r"`(\w+)`", names):
+        for name in re.findall(r"`([\w-]+)`", names):
             found[name] = {key.strip() for key in keys.split(",") if key.strip()}
     listed = page.split("### A bot in status")[1].split("## Events")[0].split(". What is not")[0]
     found["status"] = set(re.findall(r"`([a-z0-9_]+)`", listed))

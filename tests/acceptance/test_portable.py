@@ -67,7 +67,7 @@ def test_every_process_is_a_fresh_interpreter_and_every_socket_a_loopback_port_w
     addresses = [endpoints.bus, endpoints.control, endpoints.events, *endpoints.accounts["main"].values()]
     ports = [int(address.removeprefix("tcp://127.0.0.1:")) for address in addresses]
     # Below the ports that clients are given: else one that connects in vain is one day connected to itself.
-    assert len(set(ports)) == 5 and all(20_000 <= port < 32_000 for port in ports)
+    assert len(set(ports)) == 6 and all(20_000 <= port < 32_000 for port in ports)
     bot = psutil.Process(daemon.bot("one")["pid"])
     spawner = bot.parent()
     assert bot.cmdline()[-2:] == ["-m", "botproc"]

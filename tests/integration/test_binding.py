@@ -44,7 +44,7 @@ def port_of(address: str) -> int:
 def test_ports_are_kept(tmp_path: Path, keys: KeyPair) -> None:
     first = bound(tmp_path, keys)
     own = [first.bus, first.control, first.events, *first.accounts["main"].values(), *first.accounts["other"].values()]
-    assert len(set(own)) == 7
+    assert len(set(own)) == 9
     assert bound(tmp_path, keys) == first
 
 

@@ -32,6 +32,7 @@ async def ping(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         "config": str(stable.config.path.resolve()),
         "leaving": stable.leaving,
         "not_remembered": stable.chronicle.failing or None,
+        "halts": stable.halts.lines(),
     }
 
 
@@ -51,6 +52,9 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
     beat = run.beat if run is not None and alive else None
     figures, sample = record.figures, record.sample if alive else None
     volume = figures.volume if figures else 0.0
+    halted = stable.halts.why(record)
+    reason = stable.throttling.admitting.reason(bot.bot_id) or bot.reason
+    reason = "" if reason == bot.state.value else reason  # "stopped: stopped" tells nothing
     position = None
     if figures is not None and volume:
         side = "buy" if volume > 0 else "sell"
@@ -84,8 +88,8 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "pss_bytes": sample.pss_bytes if sample else None,
         "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
-        "reason": stable.throttling.admitting.reason(bot.bot_id)
-        or ("" if bot.reason == bot.state.value else bot.reason),  # "stopped: stopped" tells nothing
+        "halted": halted or None,
+        "reason": "; ".join(text for text in (halted, reason) if text),
     }
 
 

@@ -55,6 +55,7 @@ async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dic
                 "connected": figures.connected if figures else None,
                 "ended": figures is not None and figures.detail == "ended",
                 "detail": figures.detail if figures else "",
+                "halts": stable.halts.of_account(name),
                 "refused_keys": figures.refused_keys if figures else 0,
             }
         )

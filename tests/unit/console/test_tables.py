@@ -106,3 +106,15 @@ def test_screen_fits_and_shows_the_troubled_first() -> None:
     assert any(re.search(r"and \d+ more", line) for line in lines)
     assert sum("yyy" in line for line in lines) == screen.EVENTS
     assert lines[-1] == "Ctrl-C"
+
+
+def test_a_halt_stands_at_the_head_of_the_screen_and_is_cut_to_it() -> None:
+    halts = ["halted (everything): " + "news " * 40, *(f"halted (bot b{n}): odd" for n in range(6))]
+    shot = screen.Snapshot({"version": "1", "halts": halts}, BOTS)
+    lines = [_CODES.sub("", line) for line in screen.lines(shot, width=100, height=40, footer="")]
+    assert lines[1].startswith("HALT  halted (everything): news") and len(lines[1]) == 100
+    assert lines[2] == "HALT  halted (bot b0): odd"
+    assert lines[1 + screen.HALTS - 1] == "HALT  and 4 more"
+    assert not any("HALT" in line for line in lines[1 + screen.HALTS :])
+    quiet = screen.lines(screen.Snapshot({"version": "1", "halts": []}, BOTS), width=100, height=40, footer="")
+    assert not any("HALT" in line for line in quiet)

@@ -148,7 +148,7 @@ def tables(page: Path) -> list[str]:
     return [block for block in blocks if "[accounts." in block and "[[bots]]" in block]
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "replay.md"])
+@pytest.mark.parametrize("page", ["configuration.md", "halt-and-guards.md", "replay.md"])
 def test_a_configuration_that_is_shown_is_right(page: str, tmp_path: Path) -> None:
     found = tables(ROOT / "docs" / page)
     assert found
