@@ -37,21 +37,40 @@ def flat(price: float, hours: Iterable[int], spread: int = 10) -> list[Bar]:
     return [(hour, price, price, price, price, spread) for hour in hours]
 
 
+#: Terminals that the running test has opened.
+_OPEN: list[PaperTerminal] = []
+
+
+def _kept(terminal: PaperTerminal) -> PaperTerminal:
+    _OPEN.append(terminal)
+    return terminal
+
+
+def close_all() -> None:
+    """Close the terminals of a test: their databases hold descriptors. Closing one twice does no harm."""
+    while _OPEN:
+        _OPEN.pop().close()
+
+
 def paper(folder: Path, bars: dict[str, list[Bar]], **config: Any) -> PaperTerminal:
     """A terminal that replays `bars`; with the same folder again: the same account."""
     for symbol, rows in bars.items():
         write_csv(folder, symbol, rows)
     settings = {"feed": "replay", "path": ".", "symbols": tuple(bars), "bars_per_second": "max", **config}
-    return PaperTerminal(
-        AccountConfig.model_validate(settings), name="test", database=folder / "paper.db", base_dir=folder
+    return _kept(
+        PaperTerminal(
+            AccountConfig.model_validate(settings), name="test", database=folder / "paper.db", base_dir=folder
+        )
     )
 
 
 def synthetic(folder: Path, **config: Any) -> PaperTerminal:
     """A terminal over the made market."""
     settings = {"bars_per_second": "max", **config}
-    return PaperTerminal(
-        AccountConfig.model_validate(settings), name="test", database=folder / "paper.db", base_dir=folder
+    return _kept(
+        PaperTerminal(
+            AccountConfig.model_validate(settings), name="test", database=folder / "paper.db", base_dir=folder
+        )
     )
 
 
