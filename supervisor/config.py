@@ -44,6 +44,8 @@ class ThrottleConfig(Frozen):
     """The longest stretch of a bot's pace (level 1: half of it)."""
     nice: int = Field(10, ge=0, le=19)
     """The lowest priority that a bot gets at the operating system (level 2)."""
+    max_level: int = Field(2, ge=1, le=4)
+    """The highest level: 3 may also pause flat bots, 4 stop them, whoever else uses the machine."""
     spare_priority: int = Field(9, ge=1, le=10)
     """Bots of this priority and above are never throttled."""
     share_percent: float = Field(10.0, gt=0, le=100)

@@ -49,6 +49,7 @@ class Settings:
     release: float = 0.85  # "well below": this share of a target
     pace: float = 4.0  # the longest stretch
     nice: int = 10  # the lowest priority at the operating system
+    most: int = 4  # the highest level
     spare: int = 9  # bots of this priority and above are left alone
     share: float = 0.1  # of the bots that may be held: so many at a time
 
@@ -233,19 +234,19 @@ def _up(
     patience = min(MOST_PATIENCE, state.patience * 2) if relapse else state.patience
     eased = None if relapse else state.eased_at  # one relapse counts once
     after = replace(state, changed_at=now, patience=patience, eased_at=eased)
-    if not touched:
+    if not touched or (state.base < _NICE and state.base >= settings.most):
         return state, []
     if state.base < _NICE:
         after = replace(after, base=state.base + 1)
         return after, [Change("up", after.level, "pace" if after.base == 1 else "nice", touched, figures)]
     held = set(state.held)
     units = [unit for unit in _units(subjects, settings) if not held.intersection(unit)]
-    if units:
+    if units and settings.most > 2:
         among = len(units) + len(state.held)
         taken = tuple(bot_id for unit in units[: _portion(settings, among)] for bot_id in unit)
         after = replace(after, paused=state.paused + taken)
         return after, [Change("up", after.level, "pause", taken, figures)]
-    if state.paused:
+    if state.paused and settings.most > 3:
         taken = _whole(state.paused[: _portion(settings, len(state.held))], state.paused, subjects)
         after = replace(after, paused=_without(state.paused, taken), stopped=state.stopped + taken)
         return after, [Change("up", after.level, "stop", taken, figures)]

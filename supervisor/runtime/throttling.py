@@ -210,6 +210,7 @@ def settings_of(config: ThrottleConfig) -> Settings:
         release=config.release_percent / 100,
         pace=config.pace,
         nice=config.nice,
+        most=config.max_level,
         spare=config.spare_priority,
         share=config.share_percent / 100,
     )

@@ -79,7 +79,7 @@ def bot(name: str, priority: int, what: str = "Idle", extra: str = "") -> str:
 def throttle(**values: Any) -> str:
     """`[supervisor.throttle]` that reacts at once, and watches only what is given."""
     settings = {"cpu": 0, "memory": 0, "loop_lag": 0, "react_seconds": 0.6, "recover_seconds": 0.6, "pace": 10,
-                "share_percent": 50, **values}  # fmt: skip
+                "share_percent": 50, "max_level": 4, **values}  # fmt: skip
     return "".join(f"throttle.{key} = {value}\n" for key, value in settings.items())
 
 
