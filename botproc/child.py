@@ -35,7 +35,6 @@ def forked(spec: RunSpec, code_hash: str) -> NoReturn:
     try:
         detach()
         gc.enable()
-        _reseed()
         _prefer_for_oom()
         status = live(spec, code_hash)
     except BaseException:  # nothing may climb back into the launcher's stack
@@ -121,13 +120,6 @@ def _close_in_own_children(lock: FileLock) -> None:
     # A process that the bot's own code forks would otherwise hold the lock after the bot has ended.
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock.release)
-
-
-def _reseed() -> None:
-    """Random numbers of its own. Python's `random` reseeds itself after a fork; numpy's global one does not."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
 
 
 def _limit_files(spec: RunSpec) -> None:
