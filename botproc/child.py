@@ -10,9 +10,13 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+import msgpack
 
 from botproc import logs
 from protocol.locks import FileLock, LockHeld
@@ -22,6 +26,7 @@ EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
 _SWITCH: Final = 0.0005
 _FEWEST_FILES: Final = 64  # below that a bot cannot even come up
 _ALL_DESCRIPTORS: Final = 1 << 20
+_LONGEST_SPEC: Final = 1 << 20
 _RESET: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGQUIT") if hasattr(signal, name)
 )
@@ -31,13 +36,35 @@ log = logging.getLogger("stablehand.child")
 
 def forked(spec: RunSpec, code_hash: str) -> NoReturn:
     """Live the life of a forked child. SIGTERM must be blocked; it is let through here."""
+    _apart((), lambda: live(spec, code_hash))
+
+
+def spare(source: socket.socket, code_hash: str) -> NoReturn:
+    """Live the life of a forked child that has nothing to do yet: rehearse, wait for a specification, live it.
+
+    One byte on `source` says that it waits; a specification (msgpack) comes back, or the end.
+    """
+
+    def work() -> int:
+        from botproc.rehearsal import rehearse
+
+        rehearse()
+        with source:
+            source.send(b"r")
+            frame = source.recv(_LONGEST_SPEC)
+        return live(RunSpec.model_validate(msgpack.unpackb(frame)), code_hash) if frame else 0
+
+    _apart((source.fileno(),), work)
+
+
+def _apart(keep: tuple[int, ...], work: Callable[[], int]) -> NoReturn:
+    """In a process that has just been forked: do this work, and never go back."""
     status = EXIT_SOFTWARE
     try:
-        detach()
+        detach(*keep)
         gc.enable()
-        _reseed()
         _prefer_for_oom()
-        status = live(spec, code_hash)
+        status = work()
     except BaseException:  # nothing may climb back into the launcher's stack
         _last_words()
     finally:
@@ -121,13 +148,6 @@ def _close_in_own_children(lock: FileLock) -> None:
     # A process that the bot's own code forks would otherwise hold the lock after the bot has ended.
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock.release)
-
-
-def _reseed() -> None:
-    """Random numbers of its own. Python's `random` reseeds itself after a fork; numpy's global one does not."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
 
 
 def _limit_files(spec: RunSpec) -> None:

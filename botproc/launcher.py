@@ -31,6 +31,7 @@ from botproc import child, logs, preload
 from botproc.children import Child
 from botproc.helper import Helper
 from botproc.service import Service
+from botproc.spares import COUNT, Spares
 from protocol.process import start_ticks
 from protocol.spec import RunSpec
 
@@ -58,7 +59,7 @@ class Connection:
 class Launcher:
     """One launcher on one socket. `orphan_after`: seconds that it stays without a child and a supervisor."""
 
-    def __init__(self, path: Path, generation: str, loaded: preload.Preload, orphan_after: float) -> None:
+    def __init__(self, path: Path, generation: str, loaded: preload.Preload, orphan_after: float, spares: int) -> None:
         self._path = path
         self._orphan_after = orphan_after
         self._epoll = select.epoll()
@@ -66,7 +67,8 @@ class Launcher:
         self._connections: dict[int, Connection] = {}  # oldest first; the newest gets the notices
         self._buffer = bytearray(_LONGEST_FRAME)
         self._helper = Helper(self._fork, self._watch, self._unwatch)
-        self._service = Service(generation, loaded, self._start, self._helper.ask)
+        self._spares = Spares(self._fork, self._watch, self._unwatch, loaded.code_hash, spares)
+        self._service = Service(generation, loaded, self._start, self._helper.ask, self._spares)
         self._children = self._service.children
         self._alone_since: float | None = time.monotonic()
         self._listener = _listen(path)
@@ -86,7 +88,9 @@ class Launcher:
                     if events & ~select.EPOLLOUT:
                         handler()
                 self._helper.expire()
+                self._spares.refill()
         finally:
+            self._spares.dismiss()
             self._leave()
 
     # --- connections -------------------------------------------------------------------------------
@@ -101,6 +105,7 @@ class Launcher:
         fd = accepted.fileno()
         self._connections[fd] = connection
         self._alone_since = None
+        self._spares.plan()
         self._watch(fd, lambda: self._read(connection, _AT_ONCE))
         for notice in self._children.unacknowledged():
             self._send(connection, notice)
@@ -176,10 +181,10 @@ class Launcher:
     # --- children ----------------------------------------------------------------------------------
 
     def _start(self, spec: RunSpec) -> Child:
-        """Fork a child. Raises OSError, and RuntimeError when a fork would not be safe."""
+        """Fork a child, or use a spare. Raises OSError, and RuntimeError when a fork would not be safe."""
         slot = os.open(os.devnull, os.O_RDONLY)  # its pidfd will need one: ask before there is a child
         try:
-            pid = self._fork()
+            pid = self._spares.take(spec) or self._fork()
         except BaseException:
             os.close(slot)
             raise
@@ -201,6 +206,7 @@ class Launcher:
     def _fork(self) -> int:
         if preload.threads() != 1:
             raise RuntimeError("the launcher has more than one thread: a fork would not be safe")
+        _reseed()
         # A signal between the fork and the child's first steps must not run the launcher's handlers there.
         # Those that have none (all but one) need no blocking: a set of 64 of them costs more than the rest here.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
@@ -233,7 +239,7 @@ class Launcher:
             self._epoll.unregister(fd)
 
     def _timeout(self) -> float:
-        due = self._helper.due()
+        due = min(self._helper.due(), self._spares.due())
         if self._alone_since is not None and not self._children.living():
             due = min(due, self._alone_since + self._orphan_after)
         return -1 if due == float("inf") else max(0.001, due - time.monotonic() + 0.001)
@@ -249,6 +255,16 @@ class Launcher:
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # a successor may have the path by now
                 self._path.unlink()
+
+
+def _reseed() -> None:
+    """Random numbers of its own for the next child. Python's `random` sees to that after a fork; numpy's does not.
+
+    Done before the fork, where it costs a tenth: a child would copy each page that it touches.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
 
 
 def _listen(path: Path) -> socket.socket:
@@ -296,6 +312,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--module", action="append", default=[], help="user module to import before forking")
     parser.add_argument("--log", type=Path, help="log file (JSON lines)")
     parser.add_argument("--orphan-after", type=float, default=60.0, help="seconds to stay when nobody needs it")
+    parser.add_argument("--spares", type=int, default=COUNT, help="children that wait, rehearsed, for a bot")
     return parser.parse_args(arguments)
 
 
@@ -310,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%d threads after the preload; bots could not be forked safely", preload.threads())
         return 1
     try:
-        launcher = Launcher(options.socket, options.generation, loaded, options.orphan_after)
+        launcher = Launcher(options.socket, options.generation, loaded, options.orphan_after, options.spares)
     except OSError as error:
         log.error("the launcher cannot listen: %s", error)
         return 1

@@ -45,8 +45,8 @@ class JsonLines(logging.Formatter):
 
 
 def raw_path(log_path: str) -> Path:
-    """The file of what a child writes to stdout and stderr: the log's name with the suffix `.out`."""
-    return Path(log_path).with_suffix(".out")
+    """The file of what a child writes to stdout and stderr: the log's name with `.out` in place of `.log`."""
+    return Path(f"{log_path.removesuffix('.log')}.out")
 
 
 def open_log(path: str, max_bytes: int, backups: int, **fixed: Any) -> None:
@@ -61,7 +61,8 @@ def open_log(path: str, max_bytes: int, backups: int, **fixed: Any) -> None:
     handler.setFormatter(JsonLines(**fixed))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    if root.level != logging.INFO:  # a forked child has it from the launcher; to set it is to touch every logger
+        root.setLevel(logging.INFO)
     logging.captureWarnings(True)
 
 
@@ -94,9 +95,10 @@ def take_output(path: Path, max_bytes: int) -> None:
     for fd in {null, out} - {0, 1, 2}:
         os.close(fd)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure") and not (stream.line_buffering and stream.errors == "backslashreplace"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    faulthandler.enable(2, all_threads=True)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2, all_threads=True)
 
 
 def _append_to(path: Path) -> int:

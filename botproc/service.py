@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from botproc.children import Child, Children, describe, number_of
 from botproc.preload import Preload
+from botproc.spares import Spares
 from protocol.spec import RunSpec
 
 Reply = Callable[[dict[str, Any]], None]
@@ -35,6 +36,7 @@ class Service:
         preload: Preload,
         start: Callable[[RunSpec], Child],
         ask: Callable[[dict[str, Any], Reply], None],
+        spares: Spares | None = None,
     ) -> None:
         self.generation = generation
         self.preload = preload
@@ -42,6 +44,7 @@ class Service:
         self.retired = False
         self._start = start
         self._ask = ask
+        self._spares = spares
 
     def handle(self, request: Any, reply: Reply) -> None:
         """Do one request; `reply` is called with each answer, now or (catalogue, validate) soon."""
@@ -104,6 +107,7 @@ class Service:
         answer: dict[str, Any] = {"ok": True, "generation": self.generation, "runs": rows[:LIST_PART]}
         if len(rows) > LIST_PART:
             answer["next"] = rows[LIST_PART - 1]["token"]
+        answer["spares"] = self._spares.ready if self._spares else 0
         reply({**answer, "broken": self.preload.broken})
 
     def _do_hello(self, request: dict[str, Any], reply: Reply) -> None:
@@ -114,6 +118,8 @@ class Service:
 
     def _do_retire(self, request: dict[str, Any], reply: Reply) -> None:
         self.retired = True
+        if self._spares:
+            self._spares.dismiss()
         reply({"ok": True})
 
     def _do_catalogue(self, request: dict[str, Any], reply: Reply) -> None:

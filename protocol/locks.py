@@ -34,9 +34,12 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
-        self._fd = os.open(path, flags, 0o600)
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:  # looked at only then: every start of every bot comes by here
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(path, flags, 0o600)
         if not _try_lock(self._fd):
             pid = _holder(self._fd)
             os.close(self._fd)

@@ -65,7 +65,8 @@ class RunSpec(BaseModel):
 #   signal    {token, signal, group}     {ok} | {ok: False, error: "gone"}
 #   ack       {token}                    (no reply) the exit is committed: reap it
 #   list      {}                         {ok, generation, runs: [{token, pid, start_ticks, kind, name,
-#                                         bot_id, epoch, code_hash, exited, status}]}
+#                                         bot_id, epoch, code_hash, exited, status}], broken,
+#                                         spares: how many rehearsed children wait for a bot}
 #   catalogue {names: [str]}             {ok, strategies: {name: {...}}, errors: {name: str}}
 #   validate  {strategy, params}         {ok, params, lookback} | {ok: False, errors: [{param, message}]}
 #   stale     {}                         {ok, stale: bool}: a preloaded user module's file changed
