@@ -19,6 +19,8 @@ from protocol.locks import FileLock, LockHeld
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
 
 EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
+_OOM_BOT: Final = b"500"
+_OOM_GATEWAY: Final = b"250"
 _SWITCH: Final = 0.0005
 _ALL_DESCRIPTORS: Final = 1 << 20
 _RESET: Final = tuple(
@@ -35,7 +37,7 @@ def forked(spec: RunSpec, code_hash: str) -> NoReturn:
         detach()
         gc.enable()
         _reseed()
-        _prefer_for_oom()
+        _prefer_for_oom(spec.kind)
         status = live(spec, code_hash)
     except BaseException:  # nothing may climb back into the launcher's stack
         _last_words()
@@ -52,7 +54,7 @@ def spawned(spec: RunSpec, code_hash: str) -> int:
         signal.signal(name, signal.SIG_DFL)
     status = EXIT_SOFTWARE
     try:
-        _prefer_for_oom()
+        _prefer_for_oom(spec.kind)
         status = live(spec, code_hash)
     except BaseException:
         _last_words()
@@ -128,14 +130,14 @@ def _reseed() -> None:
         numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
 
 
-def _prefer_for_oom() -> None:
-    """When memory ends, the kernel should take a bot, which is restarted, before the supervisor. Best effort."""
+def _prefer_for_oom(kind: str) -> None:
+    """When memory ends, the kernel takes bots first, then a gateway, the supervisor last. Best effort."""
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     except OSError:
         return
     try:
-        os.write(fd, b"500")
+        os.write(fd, _OOM_GATEWAY if kind == "gateway" else _OOM_BOT)
     except OSError:
         return
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from console import page as command_line
+from console import unit
 from protocol.botconfig import AccountConfig, BotConfig, Timeframe
 from supervisor.config import SupervisorConfig
 from supervisor.policy import page as lifecycle
@@ -98,6 +100,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "cli.md": command_line.render,
     "lifecycle.md": lifecycle.render,
+    "../deploy/systemd/stablehand.service": partial(unit.example, "system"),
+    "../deploy/systemd/stablehand-user.service": partial(unit.example, "user"),
 }
 
 

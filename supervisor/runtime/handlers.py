@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from protocol.errors import INVALID, REFUSED, StablehandError
+from supervisor import succession
 from supervisor.runtime.commands import configure, inspect, operate, records, reload, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
@@ -56,7 +59,17 @@ async def _down(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, A
 
 
 async def _handover(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
-    """Leave, and leave the bots trading: the next supervisor adopts them."""
-    stable.chronicle.add("supervisor", "leaving; the bots trade on", cause_id=cause)
-    stable.leave("handover")
-    return {"left_running": sum(1 for one in stable.registry.by_id.values() if one.run and not one.run.ended)}
+    """Become the next image of this process, or leave; either way the bots trade on and are adopted."""
+    leave = args.get("leave", False)
+    if not isinstance(leave, bool):
+        raise StablehandError(f"leave = {leave!r}: true or false", code=INVALID)
+    in_place = succession.possible() and not leave
+    if in_place:
+        await asyncio.to_thread(succession.check)
+    if stable.leaving:
+        raise StablehandError("the supervisor is leaving", code=REFUSED)
+    text = "a new image of the supervisor takes over" if in_place else "leaving"
+    stable.chronicle.add("supervisor", f"{text}; the bots trade on", cause_id=cause)
+    stable.leave("renew" if in_place else "handover")
+    left = sum(1 for one in stable.registry.by_id.values() if one.run and not one.run.ended)
+    return {"left_running": left, "in_place": in_place, "boot": stable.boot}

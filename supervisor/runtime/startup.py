@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +35,7 @@ from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
 from supervisor.runtime.handlers import handlers_of
 from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
+from supervisor.runtime.limits import check_room
 from supervisor.runtime.listener import Listener
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
@@ -52,7 +53,7 @@ _GATEWAYS_UP = 20.0
 class Builder:
     """Puts the parts together, in the order in which they may be seen."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inherited: Mapping[str, int] | None = None) -> None:
         self.config = config
         self.data_dir = config.data_dir
         self.context: zmq.Context[Any] = zmq.Context(io_threads=2)
@@ -80,7 +81,7 @@ class Builder:
             client_keys=self.operator_keys,
             context=self.context,
         )
-        self.launchers = Launchers(place, self._exited, self._lost, modules_of(config))
+        self.launchers = Launchers(place, self._exited, self._lost, modules_of(config), inherited or {})
 
     async def check(self) -> Files:
         """Everything that can be wrong in the file, before anything is changed; what a replay's files hold."""
@@ -93,6 +94,7 @@ class Builder:
             open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
         )
         installation, rows, open_runs, last_seq = await asyncio.to_thread(self._load)
+        check_room(len(rows))
         if self.tcp:
             self.door = KeyDoor(self.context)
             assert self.operator_keys is not None
