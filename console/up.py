@@ -10,7 +10,7 @@ import time
 from typing import IO, Any, Final
 
 from console.commands.shared import warn, write, write_json
-from console.settings import Site, connect
+from console.settings import Site, connect, remote
 from protocol.client import ControlClient
 from protocol.endpoints import Endpoints
 from protocol.errors import StablehandError, Unreachable
@@ -98,7 +98,7 @@ def down(wait: float, *, as_json: bool) -> int:
     """Ask the supervisor to end with all bots, and wait up to `wait` seconds until its process has gone."""
     with connect() as client:
         pid = int(client.ping()["pid"])
-        supervisor = identity_of(pid)
+        supervisor = _here(pid)
         result = client.request("down")
         gone = wait > 0 and _watch_end(client, supervisor, wait, quiet=as_json)
     if as_json:
@@ -118,7 +118,7 @@ def handover(wait: float, *, leave: bool, as_json: bool) -> int:
     with connect() as client:
         before = client.ping()
         pid = int(before["pid"])
-        supervisor = identity_of(pid)
+        supervisor = _here(pid)
         # Before it does it, it tries whether the successor would start.
         result = client.request("handover", {"leave": leave}, timeout=_TRIAL + 10.0)
         if result.get("in_place"):
@@ -139,6 +139,11 @@ def handover(wait: float, *, leave: bool, as_json: bool) -> int:
         warn(f"the supervisor (pid {pid}) has not {what} within {wait:g} s; its log says why")
         return 1
     return 0
+
+
+def _here(pid: int) -> ProcessIdentity | None:
+    """The supervisor's process, where it is on this machine."""
+    return None if remote() is not None else identity_of(pid)
 
 
 def _successor(client: ControlClient, before: dict[str, Any], wait: float) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from protocol.errors import INVALID, REFUSED, StablehandError
 from supervisor import succession
-from supervisor.runtime.commands import configure, inspect, operate, records, reload, trading
+from supervisor.runtime.commands import access, configure, inspect, operate, records, reload, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
 from supervisor.runtime.specs import SpecMaker
@@ -45,6 +45,9 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "events": records.events,
         "logs": records.logs,
         "strategies": records.strategies,
+        "keys": access.keys,
+        "key_add": access.key_add,
+        "key_revoke": access.key_revoke,
         "down": _down,
         "handover": _handover,
     }

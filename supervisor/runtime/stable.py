@@ -24,6 +24,7 @@ from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.zap import KeyDoor
 
@@ -56,7 +57,9 @@ class Stable:
     post: Callable[[events.Event], None]
     leave: Callable[[str], None]  # "stop" or "handover"
     decided: Callable[[], bool]  # whether every posted event has been decided
-    door: KeyDoor | None = None  # on tcp: who may connect
+    door: KeyDoor | None = None  # on tcp, and with control_bind: who may connect
+    remote: Remote | None = None  # with control_bind
+    server_key: str = ""  # public key of the secured sockets
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)

@@ -15,9 +15,10 @@ import zmq
 from protocol import keys
 from protocol.endpoints import run_directory
 from store import bots as bot_table
-from store import journal, meta
+from store import clients, journal, meta
 from store import runs as run_table
 from store.bots import BotRow
+from store.clients import ClientKey
 from store.database import Database, open_database
 from store.writer import Writer
 from supervisor.config import Config
@@ -30,6 +31,7 @@ from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.checking import Files, check_everything
 from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.commands import access
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
@@ -42,6 +44,7 @@ from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.perform import Performer
 from supervisor.runtime.population import check_kept, merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
@@ -61,7 +64,8 @@ class Builder:
         self.method, self.transport = choose(config)
         self.run_dir = run_directory(self.data_dir)
         self.tcp = self.transport == "tcp"
-        self.server_keys = keys.load_or_create(self.data_dir, "supervisor") if self.tcp else None
+        secured = self.tcp or bool(config.supervisor.control_bind)
+        self.server_keys = keys.load_or_create(self.data_dir, "supervisor") if secured else None
         self.operator_keys = keys.load_or_create(self.data_dir, "operator") if self.tcp else None
         self.on_exit: Callable[[dict[str, Any]], None] = lambda notice: None
         self.on_lost: Callable[[str], None] = lambda name: None
@@ -94,19 +98,24 @@ class Builder:
             open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
         )
         installation, rows, open_runs, last_seq = await asyncio.to_thread(self._load)
+        known_clients = await asyncio.to_thread(self._clients)
         check_room(len(rows))
-        if self.tcp:
+        if self.server_keys is not None:
             self.door = KeyDoor(self.context)
-            assert self.operator_keys is not None
+        if self.door is not None and self.operator_keys is not None:
             self.door.admit(self.operator_keys.public, "operator", CONTROL)
             for row in open_runs:  # before the bind: a run that is refused once never asks again
                 self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
         bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
-                         self.server_keys, os.getpid())  # fmt: skip
+                         self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
+        remote = self._remote()
         self.writer = Writer(self.database)
         queue = EventQueue()
         stable = self._stable(queue, bound, installation, last_seq)
+        stable.remote, stable.server_key = remote, self.server_keys.public if self.server_keys else ""
         self.stable = stable
+        for client in known_clients:
+            access.admit(stable, client)
         listener = self._speak(stable, bound)
         specs = SpecMaker(config, self.data_dir, installation, bound.endpoints)
         performer = self._performer(stable, specs, queue)
@@ -128,8 +137,14 @@ class Builder:
         self.on_exit = listener.exited
         for notice in notices:
             listener.exited(notice)
-        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self.door), listener.bad_frame)
+        role_of = self.door.role_of if self.door is not None else None
+        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self._run_door),
+                               listener.bad_frame, role_of if self.tcp else None)  # fmt: skip
         stable.chronicle.publish_to(self.control.publish)
+        if remote is not None:
+            remote.start(listener.bad_frame)
+            self.control.listen(remote.router, role_of)
+            self.control.publishers.append(remote.publish)
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
         stable.chronicle.add("supervisor", text)
@@ -154,6 +169,8 @@ class Builder:
         self.launchers.hang_up()
         if self.control is not None:
             await self.control.close()
+        if self.stable is not None and self.stable.remote is not None:
+            self.stable.remote.close()
         if self.stable is not None:
             self.stable.bus.close()
         if self.old_runs is not None:
@@ -229,9 +246,26 @@ class Builder:
             launchers=self.launchers,
             old_runs=self.old_runs,
             specs=specs,
-            door=self.door,
+            door=self._run_door,
             post=queue.post,
         )
+
+    @property
+    def _run_door(self) -> KeyDoor | None:
+        """The door for runs: on ipc they need no keys, whoever else may come in."""
+        return self.door if self.tcp else None
+
+    def _remote(self) -> Remote | None:
+        address = self.config.supervisor.control_bind
+        if not address:
+            return None
+        assert self.server_keys is not None
+        return Remote(self.context, address, self.server_keys)
+
+    def _clients(self) -> list[ClientKey]:
+        assert self.database is not None
+        with self.database.read() as conn:
+            return clients.load_all(conn)
 
 
 def lock_path(data_dir: Path, record: Record) -> Path:
