@@ -113,6 +113,7 @@ def status(bots: Sequence[str], *, as_json: bool) -> int:
 
     with settings.connect() as client:
         rows = client.status(list(bots))
+        behind = None if as_json else client.ping().get("not_remembered")
     if as_json:
         import json
 
@@ -120,6 +121,9 @@ def status(bots: Sequence[str], *, as_json: bool) -> int:
     else:
         width, colour = grid.width_of(sys.stdout), grid.colour_of(sys.stdout)
         sys.stdout.write("\n".join(stable.lines(rows, width=width, colour=colour)) + "\n")
+        if behind:
+            sys.stdout.flush()
+            sys.stderr.write(f"stablehand: NOT REMEMBERED: {' '.join(str(behind).split())}\n")
     return DONE
 
 

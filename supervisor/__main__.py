@@ -185,6 +185,7 @@ def _log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk must not fill stderr with stacks as well
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plug-in and step
 
 

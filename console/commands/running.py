@@ -162,6 +162,8 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool) -
         write(f"{words[1]}: {names(rest)}{_count(rest)}")
     if not (done or already or failed or missed):
         write("no bot matches")
+    if result.get("warning"):
+        warn(str(result["warning"]))
     for name, reason in failed.items():
         warn(f"{name}: {reason}")
     for name, reason in missed.items():

@@ -49,7 +49,7 @@ class Attendance:
         stable = self._stable
         counts = Counter(stable.state(one).value for one in stable.registry.by_name.values())
         bots = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no bots"
-        failing = stable.chronicle.failing
+        failing = stable.not_remembered()
         return f"{bots}; NOT remembering: {' '.join(failing.split())}" if failing else bots
 
     async def reload(self) -> None:

@@ -168,8 +168,14 @@ class Daemon:
 
     async def _flush(self, timeout: float = 5.0) -> None:
         until = clock.now() + timeout
-        while clock.now() < until and not (self._stable.chronicle.flushed() and self._stable.writer.pending == 0):
+        stable = self._stable
+        while clock.now() < until and not (
+            stable.chronicle.flushed() and stable.memory.flushed() and stable.writer.pending == 0
+        ):
             await asyncio.sleep(0.005)
+        left = stable.not_remembered()
+        if left:
+            log.error("left without being remembered: %s", left)
 
     async def _retention(self) -> None:
         """Once an hour, and a minute after the start, drop what is too old."""

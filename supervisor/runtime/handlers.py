@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from protocol.errors import INVALID, REFUSED, StablehandError
+from protocol.errors import INVALID, NOT_REMEMBERED, REFUSED, StablehandError
 from supervisor import succession
 from supervisor.runtime.commands import access, configure, inspect, operate, records, reload, trading
 from supervisor.runtime.commands.analyse import Analyses
@@ -66,9 +66,11 @@ async def _handover(stable: Stable, args: dict[str, Any], cause: str) -> dict[st
     leave = args.get("leave", False)
     if not isinstance(leave, bool):
         raise StablehandError(f"leave = {leave!r}: true or false", code=INVALID)
+    _refuse_unremembered(stable)
     in_place = succession.possible() and not leave
     if in_place:
         await asyncio.to_thread(succession.check)
+    _refuse_unremembered(stable)
     if stable.leaving:
         raise StablehandError("the supervisor is leaving", code=REFUSED)
     text = "a new image of the supervisor takes over" if in_place else "leaving"
@@ -76,3 +78,11 @@ async def _handover(stable: Stable, args: dict[str, Any], cause: str) -> dict[st
     stable.leave("renew" if in_place else "handover")
     left = sum(1 for one in stable.registry.by_id.values() if one.run and not one.run.ended)
     return {"left_running": left, "in_place": in_place, "boot": stable.boot}
+
+
+def _refuse_unremembered(stable: Stable) -> None:
+    """The next supervisor knows only what the store knows: a bot that was stopped would run again."""
+    left = stable.not_remembered()
+    if left:
+        raise StablehandError(f"not now: the store refuses ({left})", code=NOT_REMEMBERED,
+                              hint="mend the disk first")  # fmt: skip

@@ -23,6 +23,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.memory import Memory
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
@@ -49,6 +50,7 @@ class Stable:
     started: float
     database: Database
     writer: Writer
+    memory: Memory
     registry: Registry
     fleet: Fleet
     chronicle: Chronicle
@@ -123,6 +125,15 @@ class Stable:
         for waiter in self.waiters:
             if not waiter.future.done() and waiter.reached():
                 waiter.future.set_result(None)
+
+    def not_remembered(self) -> str:
+        """Why the store refuses and what waits for it, in one line; empty while it takes everything."""
+        why = self.memory.failing or self.chronicle.failing
+        if not why:
+            return ""
+        events = self.chronicle.waiting
+        what = ", ".join(part for part in (self.memory.text(), f"{events} events" if events else "") if part)
+        return f"{why}; waiting: {what}" if what else why
 
     def uptime(self) -> float:
         """Seconds since this supervisor started."""

@@ -39,6 +39,7 @@ from supervisor.runtime.handlers import handlers_of
 from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
 from supervisor.runtime.limits import check_room
 from supervisor.runtime.listener import Listener
+from supervisor.runtime.memory import Memory
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.perform import Performer
@@ -217,6 +218,7 @@ class Builder:
             started=clock.now(),
             database=self.database,
             writer=self.writer,
+            memory=Memory(self.writer),
             registry=registry,
             fleet=Fleet(Random()),
             chronicle=Chronicle(self.writer, last_seq),
@@ -240,6 +242,7 @@ class Builder:
         return Performer(
             registry=stable.registry,
             writer=stable.writer,
+            memory=stable.memory,
             chronicle=stable.chronicle,
             accounts=stable.accounts,
             bus=stable.bus,

@@ -9,6 +9,7 @@ from protocol.botconfig import NAME_PATTERN
 from protocol.errors import INVALID, REFUSED, StablehandError, nearest
 from store import clients
 from store.clients import ClientKey
+from store.errors import StoreError
 from supervisor.complaints import NAME_RULE
 from supervisor.runtime import clock
 from supervisor.runtime.stable import Stable
@@ -65,9 +66,15 @@ async def key_revoke(stable: Stable, args: dict[str, Any], cause: str) -> dict[s
         stable.door.forget(one.public_key)
     if stable.remote is not None:
         stable.remote.cut_subscribers()
-    await stable.commit(lambda conn: clients.revoke(conn, one.id, clock.wall()))
+    at = clock.wall()
+    answer = {"revoked": one.name, "role": one.role}
+    try:
+        await stable.commit(lambda conn: clients.revoke(conn, one.id, at))
+    except StoreError as error:
+        stable.memory.later("keys", lambda conn: clients.revoke(conn, one.id, at))
+        answer["warning"] = f"in force, NOT remembered: {error.message}"
     stable.chronicle.add("key", f"client {one.name!r} ({one.role}) is revoked", cause_id=cause)
-    return {"revoked": one.name, "role": one.role}
+    return answer
 
 
 def admit(stable: Stable, client: ClientKey) -> None:
