@@ -21,7 +21,7 @@ from pathlib import Path
 
 from protocol.errors import StablehandError
 from protocol.locks import FileLock, LockHeld
-from supervisor import succession
+from supervisor import restoring, succession
 from supervisor.config import Config, load
 from supervisor.errors import DataDirInUse
 from supervisor.runtime.attendance import Attendance, hang_up_is_ignored, in_foreground
@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("supervisor.toml"), metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, and end")
     parser.add_argument("--gaps", action="store_true", help="with --check: list the gaps in the files of replays")
+    parser.add_argument("--restore", metavar="FOLDER", help="compare a backup with the data; --apply puts it back")
+    parser.add_argument("--restore-nothing", action="store_true", help="begin with an empty memory; with --apply")
+    parser.add_argument("--apply", action="store_true", help="with --restore: do it")
     options = parser.parse_args(argv)
     left = succession.take(os.environ)
     held = HeldSignals(left)
@@ -50,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load(options.config)
         if options.check:
             return asyncio.run(_check(config, options.gaps))
+        if options.restore is not None or options.restore_nothing:
+            with _own(config, left):
+                sys.stdout.writelines(f"{line}\n" for line in _restore(config, options))
+            return 0
         raise_limits()
         notify = Notify(os.environ)
         with _own(config, left) as lock:
@@ -104,6 +111,12 @@ async def _check(config: Config, gaps: bool) -> int:
     )
     sys.stdout.writelines(f"{line}\n" for line in file_lines(files, gaps=gaps))
     return 0
+
+
+def _restore(config: Config, options: argparse.Namespace) -> list[str]:
+    if options.restore_nothing:
+        return restoring.nothing(config.data_dir, apply=options.apply)
+    return restoring.restore(config.data_dir, Path(options.restore), apply=options.apply)
 
 
 async def _serve(config: Config, notify: Notify, left: Inheritance, held: HeldSignals) -> dict[str, int] | None:

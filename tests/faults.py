@@ -8,6 +8,7 @@ import resource
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,17 +46,29 @@ def locked(daemon: Daemon) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full(daemon: Daemon) -> Iterator[None]:
-    """Not a byte is left on the file system of the data directory."""
-    filler = daemon.data_dir / "filler"
-    with filler.open("wb", buffering=0) as out:
+    """Not a byte is left on the file system of the data directory, nor of what is given back meanwhile."""
+    filler, over = daemon.data_dir / "filler", threading.Event()
+
+    def fill() -> None:
         for size in (1 << 20, 4096, 1):
             with contextlib.suppress(OSError):
                 for _ in range(1 << 16):
                     out.write(b"x" * size)
-    try:
-        yield
-    finally:
-        filler.unlink()
+
+    def go_on() -> None:
+        while not over.wait(0.01):
+            fill()
+
+    with filler.open("wb", buffering=0) as out:
+        fill()
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+    filler.unlink()
 
 
 @contextlib.contextmanager

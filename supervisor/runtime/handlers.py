@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from protocol.errors import INVALID, NOT_REMEMBERED, REFUSED, StablehandError
-from supervisor import succession
+from supervisor import backup, succession
 from supervisor.runtime.commands import access, configure, inspect, operate, records, reload, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
@@ -48,6 +49,7 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "keys": access.keys,
         "key_add": access.key_add,
         "key_revoke": access.key_revoke,
+        "backup": _backup,
         "down": _down,
         "handover": _handover,
     }
@@ -86,3 +88,18 @@ def _refuse_unremembered(stable: Stable) -> None:
     if left:
         raise StablehandError(f"not now: the store refuses ({left})", code=NOT_REMEMBERED,
                               hint="mend the disk first")  # fmt: skip
+
+
+async def _backup(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
+    """Copy store, ledgers and paper accounts to a folder of the supervisor's machine, while all goes on."""
+    to = args.get("to")
+    if not isinstance(to, str) or "\0" in to or not Path(to).is_absolute():
+        raise StablehandError("to is the absolute path of a folder", code=INVALID)
+    accounts = list(stable.config.accounts)
+    async with stable.changing:
+        done = await asyncio.to_thread(
+            backup.make, stable.data_dir, accounts, stable.config.path, Path(to), stable.installation
+        )
+    size = sum(part.bytes for part in done.parts)
+    stable.chronicle.add("backup", f"backup of {len(done.parts)} databases ({size} bytes) to {to}", cause_id=cause)
+    return {"folder": to, "at": done.at, "files": [part.name for part in done.parts], "bytes": size}

@@ -116,6 +116,7 @@ class Memory:
         if isinstance(result, StoreError) and not isinstance(result, StoreConflict):
             self.failing = str(result)
             self._queue.extendleft(reversed(batch))
+            self._one_by_one = True  # on a disk that is nearly full a small write may fit where many do not
             self._soon(_RETRY_SECONDS)
             return
         if isinstance(result, Exception) and len(batch) > 1:  # one of them is wrong: find it
@@ -125,7 +126,8 @@ class Memory:
             return
         if isinstance(result, Exception):
             log.error("not written, and never will be: %s: %r", batch[0].what, result)
-        self.failing = ""
+        if not self._queue:  # one that was taken says nothing of those that still wait
+            self.failing = ""
         for one in batch:
             if one.then is not None:
                 one.then()

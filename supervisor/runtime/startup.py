@@ -24,6 +24,7 @@ from store.writer import Writer
 from supervisor.config import Config
 from supervisor.policy.fleet import Fleet
 from supervisor.policy.states import State
+from supervisor.restoring import check_memory
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
@@ -95,6 +96,7 @@ class Builder:
     async def build(self) -> Daemon:
         """The daemon, bound, with every open run of the last one accounted for."""
         config = self.config
+        await asyncio.to_thread(check_memory, self.data_dir)
         self.database = await asyncio.to_thread(
             open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -36,6 +37,10 @@ def remote(stable: Make) -> Daemon:
 
 def key(daemon: Daemon, name: str, role: str) -> Path:
     return Path(stablehand(daemon.config, "keys", "new", name, "--role", role, "--json").json()["file"])
+
+
+def events(client: ControlClient, since: int | None) -> Generator[dict[str, Any], None, None]:
+    return cast("Generator[dict[str, Any], None, None]", client.follow(since=since))
 
 
 def over(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -92,7 +97,7 @@ def test_revoking_holds_at_once_and_over_a_restart(remote: Daemon) -> None:
     with ControlClient.from_file(anna) as viewer, ControlClient.from_file(otto) as operator:
         assert viewer.status() and operator.status()
         seen: list[str] = []
-        follower = viewer.follow(since=None, stop=lambda: False)
+        follower = events(viewer, None)
         operator.restart(["one"], wait=20)
         seen.append(next(follower)["type"])
         assert stablehand(remote.config, "keys", "revoke", "anna").code == 0
@@ -100,7 +105,7 @@ def test_revoking_holds_at_once_and_over_a_restart(remote: Daemon) -> None:
             viewer.request("status")  # over the connection that stands
         assert operator.status()
         # The stream of events comes back for those who may still see it.
-        following = operator.follow(since=operator.events(limit=1)["last"])
+        following = events(operator, operator.events(limit=1)["last"])
         operator.restart(["one"], wait=20)
         assert next(following)["bot"] == "one"
         following.close()
