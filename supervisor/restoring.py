@@ -7,6 +7,8 @@ epochs are raised by a gap, and no run of before, nor an order of one, is ever t
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -153,14 +155,17 @@ def _epochs(path: Path) -> dict[int, int]:
 
 
 def _differences(data_dir: Path, folder: Path, found: Backup) -> list[str]:
-    lines = _bots(_rows(folder / STORE), _rows(data_dir / STORE))
-    for part in found.parts:
-        which: Which | None = next((kind for kind in _SUMMARIES if part.name.startswith(f"{kind}-")), None)
-        if which is not None:
-            then, now = (_ask(where / part.name, which, _SUMMARIES[which]) for where in (folder, data_dir))
-            lines.append(
-                f"{part.name}: {now or 'not there'} → {then}" if then != now else f"{part.name}: {then}, the same"
-            )
+    with tempfile.TemporaryDirectory(prefix="stablehand-restore-") as place:
+        copies = Path(place)  # opening a database writes to it, and a backup must stay as it was made
+        for part in found.parts:
+            shutil.copyfile(folder / part.name, copies / part.name)
+        lines = _bots(_rows(copies / STORE), _rows(data_dir / STORE))
+        for part in found.parts:
+            which: Which | None = next((kind for kind in _SUMMARIES if part.name.startswith(f"{kind}-")), None)
+            if which is not None:
+                then, now = (_ask(where / part.name, which, _SUMMARIES[which]) for where in (copies, data_dir))
+                change = f"{now or 'not there'} → {then}" if then != now else f"{then}, the same"
+                lines.append(f"{part.name}: {change}")
     return lines
 
 

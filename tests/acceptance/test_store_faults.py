@@ -50,7 +50,7 @@ def refused(daemon: Daemon, command: str, **args: Any) -> str:
 def check_refusals(daemon: Daemon, stopped: dict[str, Any]) -> None:
     """What would surprise after a reboot is not done, and it is said what is not remembered."""
     assert stopped["warning"].startswith("in force, NOT remembered: ")
-    refused(daemon, "start", bots=["two"])
+    refused(daemon, "start", bots=["idle"])
     refused(daemon, "add", bots=[{"name": "new", "market": "EURUSD", "strategy": "MA_CROSSOVER"}])
     refused(daemon, "handover")
     assert daemon.bot("two")["state"] == "stopped"
