@@ -45,7 +45,7 @@ bench: env       ## measure, beside peers and limits in the same run
 	$(BIN)/python -m bench
 
 soak: env        ## the fault cases at the sizes that the guarantees name
-	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/acceptance --timeout=0 $(PYTEST_ARGS)
+	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/acceptance tests/faults --timeout=0 $(PYTEST_ARGS)
 
 lock:            ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-annotate --no-header \

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from botproc.strategy import Signal, Strategy
+from botproc.strategy import Position, Signal, Strategy
 from botproc.window import Window
 from protocol.messages import Phase, SignalCode
 from protocol.progress import Progress
@@ -31,15 +31,19 @@ class Analyst:
         self._progress = progress
         self._cycle_timeout = cycle_timeout
         self._report = report
+        self.minds_position = strategy.minds_position
         self.failing = ""  # the error of the last analysis, in one line; empty where it did not fail
         self.last: dict[str, Any] = {}  # the last analysis as `as_dict` has it
 
-    def look(self, window: Window) -> tuple[Signal, pd.DataFrame] | None:
-        """The signal of the last closed bar, and the bars it was made of; None when the strategy raised."""
+    def look(self, window: Window, position: Position | None) -> tuple[Signal, pd.DataFrame] | None:
+        """The signal of the last closed bar for a bot that holds `position`, and the bars it was made of.
+
+        None when the strategy raised.
+        """
         self._progress.move(Phase.ANALYSE, self._cycle_timeout)
         try:
             bars = window.frame()
-            signal = self._strategy.decide(bars)
+            signal = self._strategy.decide(bars, position)
         except Exception as error:
             self._progress.errors += 1
             self._progress.last_signal = SignalCode.ERROR

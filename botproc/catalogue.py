@@ -78,6 +78,12 @@ def rule_of(cls: type[Strategy]) -> str:
     return " ".join(text.split("\n\n", 1)[0].split())
 
 
+def details_of(name: str) -> str:
+    """What follows the rule in a strategy's docstring, for a page; empty where nothing does."""
+    rest = inspect.cleandoc(loader.load(name).__doc__ or "").partition("\n\n")[2].strip()
+    return f"{rest}\n\n" if rest else ""
+
+
 def _describe_one(name: str) -> dict[str, Any]:
     cls = loader.load(name)
     try:

@@ -22,6 +22,7 @@ EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
 _OOM_BOT: Final = b"500"
 _OOM_GATEWAY: Final = b"250"
 _SWITCH: Final = 0.0005
+_FEWEST_FILES: Final = 64  # below that a bot cannot even come up
 _ALL_DESCRIPTORS: Final = 1 << 20
 _RESET: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGQUIT") if hasattr(signal, name)
@@ -78,6 +79,7 @@ def detach(*keep: int) -> None:
 def live(spec: RunSpec, code_hash: str) -> int:
     """Open the files, take the lock, do the work; the exit code. Raises only what opening the files raises."""
     sys.setswitchinterval(_SWITCH)  # a thread with something to send must not wait 5 ms for one that computes
+    _limit_files(spec)
     logs.take_output(logs.raw_path(spec.log_path), spec.log_max_bytes)
     fixed: dict[str, Any] = {"pid": os.getpid()}
     if spec.kind != "gateway":
@@ -128,6 +130,18 @@ def _reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
+
+
+def _limit_files(spec: RunSpec) -> None:
+    """As many descriptors as the bot may have; the kernel refuses the next one."""
+    most = spec.bot.open_files if spec.bot is not None and spec.kind == "bot" else 0
+    if most and sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = max(most, _FEWEST_FILES)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prefer_for_oom(kind: str) -> None:

@@ -9,7 +9,9 @@ from typing import Any, Final
 import zmq
 
 from botproc.analyst import as_dict
+from botproc.holding import held_of
 from botproc.loader import build
+from botproc.strategy import Position
 from botproc.window import Window
 from broker.client import GatewayClient, GatewayDown
 from protocol.errors import StablehandError
@@ -72,7 +74,9 @@ def _analyse(context: zmq.Context[Any], spec: RunSpec) -> dict[str, Any]:
                 if time.monotonic() >= until:
                     raise
         window.fill(attached.bars)
-        return as_dict(strategy.decide(window.frame()), window.last_time)
+        held = held_of(attached.position) if attached.position is not None else None
+        position = Position(held.side, held.volume, held.price) if held is not None else None
+        return as_dict(strategy.decide(window.frame(), position), window.last_time)
     finally:
         client.close()
         wake.close()

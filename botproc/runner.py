@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections import deque
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -22,7 +22,7 @@ from botproc.market import Market
 from botproc.ondemand import run_analysis
 from botproc.orphan import Orphan
 from botproc.stops import HISTORY
-from botproc.strategy import Strategy
+from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
 from broker.client import AttachDenied, GatewayDown, Woken
 from broker.market import bar_end
@@ -33,6 +33,9 @@ from protocol.messages import Attached, Bar, Bye, Command, CommandDone, Message,
 from protocol.progress import Progress
 from protocol.spec import EXIT_OK, EXIT_STRATEGY, EXIT_UNWELCOME, RunSpec
 from protocol.wake import WakeFd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
@@ -73,6 +76,7 @@ class BotRun:
         self._pace = 1.0
         self._told_waiting = ""
         self._decided = -1  # bar time of the last decision of this run
+        self._decided_at = float("-inf")  # when it last decided, monotonic
         self._stop_reason = ""
         self._current: Bar | None = None  # published, and not yet answered
         self._next_check = 0.0
@@ -182,7 +186,7 @@ class BotRun:
     def _turn(self) -> None:
         """Decide on a new bar, or look at the position when the interval has passed; then wait."""
         bar_time = self._market.window.last_time
-        if bar_time > self._decided and not self._paused:
+        if bar_time > self._decided and not self._paused and self._in_pace():
             self._decided = bar_time
             self._cycle(decide=True)
         elif time.monotonic() >= self._next_check:
@@ -231,9 +235,21 @@ class BotRun:
         except GatewayDown:
             self._market.lost = True
 
+    def _in_pace(self) -> bool:
+        """Whether a paced bot may think about a new bar now. One that holds something is never paced.
+
+        Bars that close faster than the stretched interval are thinned out: the newest is decided on.
+        """
+        stretch = self._config.check_interval_seconds * (self._pace - 1.0)
+        if stretch <= 0 or self._progress.volume or self._market.lockstep:
+            return True
+        return time.monotonic() >= self._decided_at + stretch
+
     def _cycle(self, *, decide: bool) -> None:
+        if decide:
+            self._decided_at = time.monotonic()
         self._next_check = time.monotonic() + self._interval()
-        found = self._analyst.look(self._market.window) if decide else None
+        found = self._look() if decide else None
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
         if found is not None:
             self._trader.on_bar(*found, self._market.window.last_time)
@@ -275,7 +291,7 @@ class BotRun:
             self._next_check = time.monotonic() + self._interval()
         elif not self._ready:
             ok, error = False, "the bot has not enough bars yet"
-        elif self._analyst.look(self._market.window) is None:
+        elif self._look() is None:
             ok, error = False, f"the strategy failed: {self._analyst.failing}"
         else:
             result = self._analyst.last
@@ -294,6 +310,10 @@ class BotRun:
             raise _End(EXIT_OK, "without a supervisor: closed and ended")
 
     # --- small things ------------------------------------------------------------------------------
+
+    def _look(self) -> tuple[Signal, pd.DataFrame] | None:
+        position = self._trader.own_position(fresh=self._analyst.minds_position)
+        return self._analyst.look(self._market.window, position)
 
     def _receive(self, message: Message) -> None:
         """On the link's thread."""
@@ -314,7 +334,8 @@ class BotRun:
             self._link.send(Waiting(token=self._spec.token, reason=reason, detail=detail))
 
     def _interval(self) -> float:
-        return self._config.check_interval_seconds * self._pace
+        pace = 1.0 if self._progress.volume else self._pace  # an open position is minded as often as ever
+        return self._config.check_interval_seconds * pace
 
     def _idle_limit(self) -> float:
         return self._interval() + self._config.cycle_timeout_seconds

@@ -1,16 +1,18 @@
 """The author's API: what a strategy is, and what it answers.
 
 A strategy is a class with typed parameters and one method, `analyze`. It sees closed bars only, oldest
-first, and answers BUY, SELL or HOLD for the last of them. It holds no state between bars: the same bars
-give the same answer, so that a bot which was restarted decides as one which was not.
+first, and answers BUY, SELL, HOLD or EXIT for the last of them. It holds no state between bars: the same bars
+give the same answer, so that a bot which was restarted decides as one which was not. A rule that depends on
+what the bot holds is told so (`analyze_held`).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,10 +21,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Action = Literal["BUY", "SELL", "HOLD"]
+#: EXIT: close what is held, and open nothing.
+Action = Literal["BUY", "SELL", "HOLD", "EXIT"]
+ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 
 #: Columns of `bars`, in MetaTrader's order. `time` is the bar's opening on the server's clock, in UTC.
 COLUMNS: Final = ("time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+
+
+#: A column's values by its name.
+Columns = Callable[[str], "NDArray[np.float64]"]
 
 
 class StrategyParams(BaseModel):
@@ -74,6 +82,17 @@ class Signal:
     """The strategy's own figures, by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the bot holds, as a strategy is told it."""
+
+    side: Literal["buy", "sell"]
+    volume: float
+    """Lots."""
+    price: float
+    """Price of the entry."""
+
+
 class Strategy(ABC):
     """Base of all strategies. A subclass says its `id`, `title` and `Params`, its `lookback` and its `analyze`.
 
@@ -83,6 +102,9 @@ class Strategy(ABC):
     id: ClassVar[str] = ""
     title: ClassVar[str] = ""
     Params: ClassVar[type[StrategyParams]] = StrategyParams
+    columns_only: ClassVar[bool] = False
+    """Whether the rule takes from `bars` only what `last` gives: a backtest then makes no frame for each bar."""
+    _at_hand: tuple[pd.DataFrame, Columns] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -90,6 +112,8 @@ class Strategy(ABC):
             cls.id = f"{cls.__module__}:{cls.__qualname__}"
         if "title" not in cls.__dict__:
             cls.title = cls.__name__
+        if "columns_only" not in cls.__dict__ and {"analyze", "analyze_held"} & cls.__dict__.keys():
+            cls.columns_only = False  # a rule of its own says it for itself
 
     def __init__(self, params: StrategyParams) -> None:
         self.params = params
@@ -106,21 +130,46 @@ class Strategy(ABC):
         Columns as in `COLUMNS`: `time` as UTC datetimes, prices as float64. Do not change `bars`.
         """
 
-    def decide(self, bars: pd.DataFrame) -> Signal:
-        """`analyze` of exactly the last `lookback` bars: what bots, backtests and `analysis` call.
+    def analyze_held(self, bars: pd.DataFrame, position: Position | None) -> Signal:
+        """The signal where the bot holds `position` (None: nothing): `analyze`, unless the rule minds it.
+
+        A strategy with an exit of its own overrides this, and answers EXIT where the position is to be closed.
+        """
+        return self.analyze(bars)
+
+    @property
+    def minds_position(self) -> bool:
+        """Whether the rule looks at the bot's position: then the terminal is asked for it before each decision."""
+        return type(self).analyze_held is not Strategy.analyze_held
+
+    def decide(self, bars: pd.DataFrame, position: Position | None = None, at_hand: Columns | None = None) -> Signal:
+        """The signal of exactly the last `lookback` bars: what bots, backtests and `analysis` call.
 
         Cutting here makes the answer the same however much history is at hand. Raises ValueError when there
         are fewer bars than `lookback`, TypeError when the strategy answers something else than a Signal.
+
+        `at_hand` gives the columns of `bars` (exactly `lookback` rows) as `last` does: who decides on thousands of
+        bars has them, and taking them out of a frame costs more than most rules. Where the rule is `columns_only`
+        they count, whatever `bars` holds.
         """
         needed = self._enough(bars)
-        signal = self.analyze(bars if len(bars) == needed else bars.iloc[-needed:])
-        if not isinstance(signal, Signal) or signal.action not in ("BUY", "SELL", "HOLD"):
-            raise TypeError(f"{self.id} answered {signal!r}; a Signal with BUY, SELL or HOLD is wanted")
+        self._at_hand = (bars, at_hand) if at_hand is not None else None
+        signal = self.analyze_held(bars if len(bars) == needed else bars.iloc[-needed:], position)
+        if not isinstance(signal, Signal) or signal.action not in ACTIONS:
+            raise TypeError(f"{self.id} answered {signal!r}; a Signal with BUY, SELL, HOLD or EXIT is wanted")
         return signal
 
     def last(self, bars: pd.DataFrame, column: str) -> NDArray[np.float64]:
-        """The last `lookback` values of a column as a float64 array, as TA-Lib wants it. Raises ValueError."""
-        return bars[column].to_numpy(dtype=np.float64)[-self._enough(bars) :]
+        """The last `lookback` values of a column as a float64 array, as TA-Lib wants it. Raises ValueError.
+
+        Of `time`: seconds of the server's clock.
+        """
+        if self._at_hand is not None and bars is self._at_hand[0]:
+            return self._at_hand[1](column)
+        needed = self._enough(bars)
+        if column == "time":
+            return np.asarray(pd.DatetimeIndex(bars["time"].iloc[-needed:]).as_unit("ns").asi8 / 1e9)
+        return bars[column].to_numpy(dtype=np.float64)[-needed:]
 
     def _enough(self, bars: pd.DataFrame) -> int:
         needed = self.lookback
@@ -136,6 +185,15 @@ def wilder_bars(period: int) -> int:
     bars, and the `period` bars that make the seed itself.
     """
     return period + math.ceil(math.log(1e-6) / math.log1p(-1.0 / period)) if period > 1 else 2
+
+
+def ema_bars(period: int, left: float = 1e-3) -> int:
+    """Bars after which an exponential average (2 / (period + 1)) has forgotten what was before them.
+
+    Where the weight of its seed, the mean of the first `period` bars, is below `left`: some 4.5 x period. Of a
+    seed that lies a percent from the average, a hundred-thousandth of the price is left.
+    """
+    return period + math.ceil(math.log(left) / math.log1p(-2.0 / (period + 1))) if period > 1 else 2
 
 
 def side_of(value: float, line: float) -> int:

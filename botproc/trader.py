@@ -15,7 +15,7 @@ from botproc.holding import Held, Holding, money_of
 from botproc.hours import MarketHours
 from botproc.orders import Done, Outcome, Sent, figures_of, is_mild, reason_of, refusal_kind
 from botproc.sizing import NoEntry
-from botproc.strategy import Signal
+from botproc.strategy import Position, Signal
 from broker.api import TRADE_RETCODE_MARKET_CLOSED
 from protocol.botconfig import BotConfig
 from protocol.errors import StablehandError
@@ -55,6 +55,16 @@ class Trader:
         """Id of the order whose fate is unknown; empty when there is none."""
         return self._unknown.id if self._unknown is not None else ""
 
+    def own_position(self, *, fresh: bool) -> Position | None:
+        """What the strategy is told that the bot holds; `fresh`: after asking the terminal.
+
+        Where it cannot answer the last that is known: `on_bar` does nothing then, whatever the signal.
+        """
+        if fresh:
+            self.watch()
+        held = self._holding.current
+        return None if held is None else Position(held.side, held.volume, held.price)
+
     def on_bar(self, signal: Signal, bars: pd.DataFrame, bar_time: int) -> Outcome:
         """Act on the signal of the closed bar that opened at `bar_time` (server seconds).
 
@@ -67,6 +77,8 @@ class Trader:
         if before.action in ("held", "failed"):
             return before
         held = self._holding.current
+        if signal.action == "EXIT" and held is not None:
+            return self._close(held, f"EXIT: {signal.explanation}", bar_time, figures_of(signal))
         side: Side | None = {"BUY": "buy", "SELL": "sell"}.get(signal.action)  # type: ignore[assignment]
         if side is None or (held is not None and held.side == side):
             return self._outcome("none", signal.explanation)

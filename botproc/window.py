@@ -38,7 +38,11 @@ class Window:
 
     def frame(self) -> pd.DataFrame:
         """The bars with the columns that `botproc.strategy.COLUMNS` names; `time` in UTC."""
-        bars = self._bars
-        columns = {name: bars[name] for name in COLUMNS[1:]}
-        time = pd.DatetimeIndex(bars["time"].astype("datetime64[s]").astype("datetime64[ns]"), tz="UTC")
-        return pd.DataFrame({"time": time, **columns})
+        return frame_of(self._bars)
+
+
+def frame_of(bars: Rates) -> pd.DataFrame:
+    """Rates as strategies get them: the columns of `botproc.strategy.COLUMNS`, `time` in UTC."""
+    columns = {name: bars[name] for name in COLUMNS[1:]}
+    time = pd.DatetimeIndex(bars["time"].astype("datetime64[s]").astype("datetime64[ns]"), tz="UTC")
+    return pd.DataFrame({"time": time, **columns})

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import zmq
 
 from broker.desk import (
     NOT_ATTACHED,
+    UNDER_WAY,
     AttachDenied,
     GatewayDown,
     HasFileno,
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=Message)
+#: Seconds without an answer after which an order that was sent is asked about.
+_ASK_AGAIN: Final = 2.0
+_NO_ANSWER: Final = "no answer in time"
 
 
 class GatewayClient:
@@ -183,7 +187,13 @@ class GatewayClient:
         until = time.monotonic() + timeout
         if not self._push(order):
             return OrderResult(id=order.id, status="refused", reason="gateway is not connected; nothing was sent")
-        return self._result_of(order.id, until)
+        while True:
+            answer = self._result_of(order.id, min(until, time.monotonic() + _ASK_AGAIN), under_way=False)
+            if answer.reason != _NO_ANSWER or time.monotonic() >= until:
+                return answer
+            # The gateway may have died with the order: its successor answers a question at once. Where it only
+            # takes long, the answer to the question says so, and the wait goes on.
+            self._push(OrderQuery(id=order.id, bot_id=self._spec.bot_id, epoch=self._spec.epoch))
 
     def resolve(self, order_id: str, timeout: float = 5.0) -> OrderResult:
         """What became of an order, asked by id. Still `unknown` when the gateway does not know or answer yet."""
@@ -208,9 +218,14 @@ class GatewayClient:
 
     # --- the socket ------------------------------------------------------------------------------
 
-    def _result_of(self, order_id: str, until: float) -> OrderResult:
-        answer = self._await((OrderResult,), lambda message: message.id == order_id, until)
-        return answer or OrderResult(id=order_id, status="unknown", reason="no answer in time")
+    def _result_of(self, order_id: str, until: float, *, under_way: bool = True) -> OrderResult:
+        """The word about an order; without `under_way` the word that it is still under way is passed over."""
+
+        def fits(message: OrderResult) -> bool:
+            return message.id == order_id and (under_way or message.reason != UNDER_WAY)
+
+        answer = self._await((OrderResult,), fits, until)
+        return answer or OrderResult(id=order_id, status="unknown", reason=_NO_ANSWER)
 
     def _push(self, message: Message) -> bool:
         try:

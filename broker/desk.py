@@ -9,6 +9,8 @@ from protocol.messages import Order, OrderResult
 
 #: Error code of a read by a connection that the gateway does not know (it was started anew): attach again.
 NOT_ATTACHED: Final = -20001
+#: What the gateway says of an order that it has accepted and not answered yet.
+UNDER_WAY: Final = "under way"
 
 
 class GatewayDown(StablehandError):

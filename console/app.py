@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from console import settings
-from console.commands import backups, bots, config, keys, looking, running, service, trading
+from console.commands import (
+    backtest,
+    backups,
+    bots,
+    config,
+    keys,
+    looking,
+    machine,
+    running,
+    service,
+    trading,
+)
 from protocol.errors import InvalidInput, Refused
 
 app = typer.Typer(
@@ -19,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for theme in (running, service, bots, looking, trading, config, keys, backups):
+for theme in (running, service, bots, looking, machine, trading, backtest, config, keys, backups):
     theme.register(app)
 
 

@@ -18,7 +18,7 @@ _NATURAL: Final = {
     "starting": ("running", "paused"), "backoff": ("running", "paused"), "failed": ("running", "paused"),
     "adopting": ("running", "paused", "stopped"),
 }  # fmt: skip
-_SIGNALS: Final = {"BUY": "green", "SELL": "red", "ERROR": "bold red", "HOLD": "dim"}
+_SIGNALS: Final = {"BUY": "green", "SELL": "red", "ERROR": "bold red", "HOLD": "dim", "EXIT": "yellow"}
 
 COLUMNS: Final = (
     Column("BOT", shrink_to=12),

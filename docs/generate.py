@@ -17,10 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from botproc import catalogue, loader
 from console import page as command_line
 from console import unit
 from protocol.botconfig import AccountConfig, BotConfig, Timeframe
-from supervisor.config import SupervisorConfig
+from supervisor.config import SupervisorConfig, ThrottleConfig
 from supervisor.policy import page as lifecycle
 
 #: A bound this high only keeps a number within the machine's.
@@ -84,6 +85,11 @@ def configuration() -> str:
         _HEAD,
         _section("`[supervisor]`", SupervisorConfig, "The daemon itself."),
         _section(
+            "`[supervisor.throttle]`",
+            ThrottleConfig,
+            "When the machine suffers: targets, and what is done above them. See [resources](resources.md).",
+        ),
+        _section(
             "`[accounts.NAME]`",
             AccountConfig,
             "A trading account. Each has a gateway of its own, the one process that holds its terminal. "
@@ -96,12 +102,53 @@ def configuration() -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
+_STRATEGIES_HEAD: Final = """# The strategies
+
+*This page is generated from the strategies themselves (`make docs`); do not edit it.*
+
+Each strategy looks at closed bars alone, and decides on the last of them. `params` of a bot sets what is listed here;
+what is left out has the value shown. `lookback` is how many bars it needs with these values: a bot waits until it has
+them, and looks at no others. Stops and volume are the bot's (`sl_atr_multiplier`, `tp_atr_multiplier`,
+`risk_percent`), not the strategy's.
+
+BUY and SELL open a position, and turn one that is open the other way; EXIT closes it and opens nothing. To write your
+own, see [writing a strategy](writing-a-strategy.md); to see what one would have done, [backtests](backtest.md).
+
+"""
+
+
+def strategies() -> str:
+    """The page `docs/strategies.md`."""
+    parts = [_STRATEGIES_HEAD]
+    # Other packages may offer strategies in this environment: the page is of ours.
+    ours = [name for name in loader.known() if loader.load(name).__module__.startswith("botproc.")]
+    for name, one in catalogue.describe(ours)["strategies"].items():
+        parts.append(f"## {name}\n\n*{one['title']}.* {one['rule']}\n\n{catalogue.details_of(name)}")
+        parts.append("| parameter | value | default | |\n|---|---|---|---|\n")
+        for key, each in one["params"].items():
+            cells = (f"`{key}`", _parameter(each), f"`{_toml(each['default'])}`", each["help"])
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+        parts.append(f"\nNeeds {one['lookback']} bars.\n\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _parameter(each: dict[str, Any]) -> str:
+    if each["choices"]:
+        return ", ".join(f"`{_toml(choice)}`" for choice in each["choices"])
+    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+    kind = words[each["type"]]
+    if each["minimum"] is None or each["maximum"] is None:
+        return kind
+    return f"{kind}, {_number(each['minimum'])} to {_number(each['maximum'])}"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "cli.md": command_line.render,
     "lifecycle.md": lifecycle.render,
     "../deploy/systemd/stablehand.service": partial(unit.example, "system"),
     "../deploy/systemd/stablehand-user.service": partial(unit.example, "user"),
+    "strategies.md": strategies,
 }
 
 
@@ -131,7 +178,7 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(each) for each in get_args(annotation) if each is not type(None))
     if origin is tuple:
         return f"list of {_kind(get_args(annotation)[0])}s"
-    if origin is dict:
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
 
@@ -171,7 +218,7 @@ def _toml(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, dict):
+    if isinstance(value, dict | BaseModel):
         return "{}"
     return _number(value)
 

@@ -71,7 +71,25 @@ class BotConfig(Frozen):
     restart: RestartPolicy = "permanent"
     """`permanent`: restarted after any end; `transient`: after a failure; `temporary`: never."""
     priority: int = Field(5, ge=0, le=9)
-    """Importance: 9 is started first and throttled last."""
+    """Importance: 9 is started first and, unless `spare_priority` says otherwise, never throttled."""
+    group: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
+    """Bots of one group are paused and stopped for the machine's sake only together."""
+    throttle: bool = True
+    """Whether the bot may be paced, paused or stopped for the machine's sake."""
+    pace_max: float = Field(100.0, ge=1, le=100)
+    """The longest that its pace may be stretched."""
+    memory_limit_mb: float = Field(0.0, ge=0, le=1_000_000)
+    """Memory of its own (USS) that it may use, in megabytes; 0: no limit."""
+    memory_limit_seconds: float = Field(30.0, ge=0.5, le=86_400)
+    """Over it for so long: a warning; twice as long: a fresh run when flat; four times: at once."""
+    cpu_limit_percent: float = Field(0.0, ge=0, le=10_000)
+    """Share of one core that it may use, in percent; 0: no limit."""
+    cpu_limit_seconds: float = Field(60.0, ge=0.5, le=86_400)
+    """Over it for so long: it is paced; twice as long: a fresh run when flat."""
+    open_files: int = Field(0, ge=0, le=1_000_000)
+    """Descriptors that it may have open (the kernel enforces it; at least 64 are needed); 0: no limit."""
+    limit_restarts: int = Field(3, ge=0, le=1000)
+    """Fresh runs because of a limit in an hour; one more is quarantine."""
     intensity: int = Field(5, ge=0, le=1000)
     """Failures allowed in `period_seconds`; one more is quarantine (state `failed`)."""
     period_seconds: float = Field(60.0, gt=0, le=86_400)
@@ -113,6 +131,11 @@ class AccountConfig(Frozen):
 
     kind: Literal["paper"] = "paper"
     """`paper`: the embedded terminal, with MetaTrader 5's API."""
+    terminal: Literal["embedded", "process"] = "embedded"
+    """Where the paper terminal lives: in the gateway, or in a process of its own, which outlives the gateway."""
+    terminal_timeout_seconds: float = Field(10.0, gt=0, le=120)
+    """`process`: a call without an answer in so many seconds has failed. A lost order counts as never executed
+    only half as long again after that."""
     feed: Literal["synthetic", "replay"] = "synthetic"
     """Where prices come from: the embedded market, or MetaTrader CSV exports."""
     seed: int = Field(7, ge=0, le=2**63 - 1)

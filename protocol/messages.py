@@ -451,6 +451,7 @@ class SignalCode(IntEnum):
     SELL = 2
     HOLD = 3
     ERROR = 4
+    EXIT = 5
 
 
 class Heartbeat(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +22,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from store.errors import StoreError, store_error
 from store.migrations.heads import HEADS
@@ -34,10 +36,15 @@ _READ: Final = {"stablehand_read": True}
 class Database:
     """A database that is open and current. Safe to share between threads; a transaction belongs to one."""
 
-    def __init__(self, engine: Engine, name: str, which: Which) -> None:
+    def __init__(self, engine: Engine, name: str, which: Which, *, keep: bool = False) -> None:
         self.engine = engine
         self.name = name  # as shown to people: the path, or the URL without its password
         self.which: Which = which
+        # Taking a connection from the pool and giving it back costs more than an empty transaction of SQLite's:
+        # who writes with every order keeps one for each of its threads.
+        self._keep = keep
+        self._own = threading.local()
+        self._kept: list[Connection] = []
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -47,10 +54,31 @@ class Database:
         What the block raises of its own passes unchanged.
         """
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            own = self._mine() if self._keep else None
+            if own is None:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            try:
+                with own.begin():
+                    yield own
+            except BaseException:
+                self._give_back(own)  # whatever state it is in: the next transaction has another
+                raise
         except SQLAlchemyError as error:
             raise store_error(self.name, error) from error
+
+    def _mine(self) -> Connection | None:
+        """The calling thread's own connection; None while it is in use, by a transaction around this one."""
+        own: Connection | None = getattr(self._own, "connection", None)
+        if own is None or own.closed:
+            own = self._own.connection = self.engine.connect()
+            self._kept.append(own)
+        return None if own.in_transaction() else own
+
+    def _give_back(self, own: Connection) -> None:
+        self._kept.remove(own)
+        own.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -63,6 +91,9 @@ class Database:
 
     def close(self) -> None:
         """Close every connection that is not in use. Reads and writes afterwards open new ones."""
+        for own in list(self._kept):
+            if not own.in_transaction():
+                self._give_back(own)
         self.engine.dispose()
 
 
@@ -72,12 +103,13 @@ def open_database(
     *,
     synchronous: Synchronous = "FULL",
     busy_timeout: float = BUSY_TIMEOUT,
+    keep: bool = False,
 ) -> Database:
     """Open a database, create it where it is absent, and bring it to its newest revision.
 
     A path is an SQLite file (made with mode 0600, its directory with 0700); a text with `://` is an URL.
     `synchronous` FULL means that what is committed survives a power cut. `busy_timeout` in seconds.
-    Raises StoreError with one line.
+    `keep`: each thread that writes keeps its connection. Raises StoreError with one line.
     """
     name = str(path_or_url)
     try:
@@ -94,7 +126,7 @@ def open_database(
             engine = _sqlite(Path(path_or_url), synchronous, busy_timeout)
     except (OSError, SQLAlchemyError, ImportError) as error:
         raise store_error(name, error) from error
-    database = Database(engine, name, which)
+    database = Database(engine, name, which, keep=keep)
     try:
         _make_current(database)
     except BaseException:
@@ -151,7 +183,12 @@ def _tune_sqlite(engine: Engine, synchronous: Synchronous, busy_timeout: float) 
     def began(connection: Connection) -> None:
         # A writer takes the lock first: a reader that turns writer half-way could only fail.
         reading = connection.get_execution_options().get("stablehand_read", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        words = "BEGIN" if reading else "BEGIN IMMEDIATE"
+        try:
+            # By the driver: SQLAlchemy's own way to say one word costs more than the whole transaction around it.
+            connection.connection.driver_connection.execute(words)  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(words, None, error, sqlite3.Error, dialect=connection.dialect) from error
 
 
 def _make_current(database: Database) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
 from store.database import insert_for
+from store.prepared import Prepared
 from store.tables import ledger_deals
 
 
@@ -42,14 +43,13 @@ class DealRow:
         return DealRow(**{name: deal[name] for name in _FIELDS}, bot_id=bot_id)
 
 
-_FIELDS = tuple(name for name in DealRow.__dataclass_fields__ if name != "bot_id")
+_FIELDS: Final = tuple(name for name in DealRow.__dataclass_fields__ if name != "bot_id")
+_ADD: Final = Prepared(lambda conn: insert_for(conn, ledger_deals).on_conflict_do_nothing(index_elements=["ticket"]))
 
 
 def add_deals(conn: Connection, deals: Sequence[DealRow]) -> None:
     """Remember deals; one whose ticket is known is left alone."""
-    if deals:
-        statement = insert_for(conn, ledger_deals).on_conflict_do_nothing(index_elements=["ticket"])
-        conn.execute(statement, [asdict(deal) for deal in deals])
+    _ADD.run(conn, [{name: getattr(deal, name) for name in DealRow.__dataclass_fields__} for deal in deals])
 
 
 def all_deals(conn: Connection, *, bot_id: int | None = None) -> list[DealRow]:

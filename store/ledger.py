@@ -7,15 +7,16 @@ result is missing or `unknown` is unresolved.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, case, insert, select
+from sqlalchemy import Connection, Executable, Row, bindparam, case, insert, select
 
 from store.database import insert_for
 from store.deals import DealRow, add_deals, all_deals, last_deal_ticket, realised_by_magic
 from store.errors import StoreConflict
 from store.halts import HaltRow, gateway_halts
+from store.prepared import Prepared
 from store.tables import fences, order_intents, order_results
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "add_intents",
     "add_results",
     "all_deals",
+    "deals_of_results",
     "entry_for_decision",
     "fences_all",
     "gateway_halts",
@@ -84,6 +86,38 @@ class ResultRow:
     at: float = 0.0
 
 
+def _upsert_results(conn: Connection) -> Executable:
+    statement = insert_for(conn, order_results)
+    changed = {column.name: statement.excluded[column.name] for column in order_results.c if not column.primary_key}
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_=changed, where=order_results.c.status == "unknown"
+    )
+
+
+# What every order runs.
+_INTENT_FIELDS: Final = tuple(OrderIntent.__dataclass_fields__)
+_RESULT_FIELDS: Final = tuple(ResultRow.__dataclass_fields__)
+_ADD_INTENTS: Final = Prepared(lambda _conn: insert(order_intents))
+_ADD_RESULTS: Final = Prepared(_upsert_results)
+_RESULT_ID: Final = Prepared(lambda _conn: select(order_results.c.id).where(order_results.c.id == bindparam("id")))
+_ENTRY_ID: Final = Prepared(
+    lambda _conn: (
+        select(order_intents.c.id)
+        .where(
+            order_intents.c.bot_id == bindparam("bot"),
+            order_intents.c.decision == bindparam("key"),
+            order_intents.c.action == "open",
+        )
+        .limit(1)
+    )
+)
+
+
+def _values(row: OrderIntent | ResultRow, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Fields by name, not copied: `asdict` would copy a payload deeply, value by value."""
+    return {name: getattr(row, name) for name in fields}
+
+
 def set_fence(conn: Connection, bot_id: int, epoch: int, alive: bool, magic: int, name: str) -> FenceRow:
     """Fence a bot; the fence that stands afterwards.
 
@@ -114,25 +148,15 @@ def fences_all(conn: Connection) -> dict[int, FenceRow]:
 
 def add_intents(conn: Connection, intents: Sequence[OrderIntent]) -> None:
     """Remember orders before they are sent. Raises StoreConflict for an id that is known or has an answer."""
-    if not intents:
-        return
-    ids = [intent.id for intent in intents]
-    buried = conn.execute(select(order_results.c.id).where(order_results.c.id.in_(ids))).scalars().first()
-    if buried is not None:
-        raise StoreConflict(f"order {buried} has an answer already")
-    conn.execute(insert(order_intents), [asdict(intent) for intent in intents])
+    for intent in intents:
+        if _RESULT_ID.first(conn, {"id": intent.id}) is not None:
+            raise StoreConflict(f"order {intent.id} has an answer already")
+    _ADD_INTENTS.run(conn, [_values(intent, _INTENT_FIELDS) for intent in intents])
 
 
 def add_results(conn: Connection, results: Sequence[ResultRow]) -> None:
     """Remember what became of orders. `unknown` gives way to a later answer; done and refused stay for ever."""
-    if not results:
-        return
-    statement = insert_for(conn, order_results)
-    changed = {column.name: statement.excluded[column.name] for column in order_results.c if not column.primary_key}
-    conn.execute(
-        statement.on_conflict_do_update(index_elements=["id"], set_=changed, where=order_results.c.status == "unknown"),
-        [asdict(result) for result in results],
-    )
+    _ADD_RESULTS.run(conn, [_values(result, _RESULT_FIELDS) for result in results])
 
 
 def intent_of(conn: Connection, order_id: str) -> OrderIntent | None:
@@ -158,13 +182,15 @@ def unresolved(conn: Connection) -> list[OrderIntent]:
     return [_intent(row) for row in conn.execute(query)]
 
 
-def entry_for_decision(conn: Connection, bot_id: int, decision: str) -> OrderIntent | None:
-    """The entry (action `open`) that a bot made for a decision key, in any epoch."""
-    query = select(order_intents).where(
-        order_intents.c.bot_id == bot_id, order_intents.c.decision == decision, order_intents.c.action == "open"
-    )
-    row = conn.execute(query.limit(1)).first()
-    return None if row is None else _intent(row)
+def deals_of_results(conn: Connection) -> set[int]:
+    """Tickets of the deals that are known to be an order's."""
+    return set(conn.execute(select(order_results.c.deal).where(order_results.c.deal > 0)).scalars())
+
+
+def entry_for_decision(conn: Connection, bot_id: int, decision: str) -> str | None:
+    """Id of the entry (action `open`) that a bot made for a decision key, in any epoch."""
+    row = _ENTRY_ID.first(conn, {"bot": bot_id, "key": decision})
+    return None if row is None else str(row[0])
 
 
 def refuse_id(conn: Connection, order_id: str, *, at: float, reason: str = "never received") -> ResultRow | None:
@@ -176,7 +202,7 @@ def refuse_id(conn: Connection, order_id: str, *, at: float, reason: str = "neve
     if known is not None or intent_of(conn, order_id) is not None:
         return known
     result = ResultRow(order_id, "refused", reason=reason, at=at)
-    conn.execute(insert(order_results), asdict(result))
+    add_results(conn, [result])
     return result
 
 

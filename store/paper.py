@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from store.database import insert_for
+from store.prepared import Prepared
 from store.tables import PAPER, BigInt, Json, metadata
 
 paper_account: Final = Table(
@@ -125,12 +126,18 @@ paper_chunks: Final = Table(
     info=PAPER,
 )
 
-# Built once: making a statement anew costs more than running it.
-_ADD_POSITION: Final = insert(paper_positions)
-_DROP_POSITION: Final = delete(paper_positions).where(paper_positions.c.ticket == bindparam("old_ticket"))
-_ADD_DEALS: Final = insert(paper_deals)
-_ADD_ORDERS: Final = insert(paper_orders)
-_SET_ACCOUNT: Final = update(paper_account)
+# What every order runs.
+_ADD_POSITION: Final = Prepared(lambda _conn: insert(paper_positions))
+_DROP_POSITION: Final = Prepared(
+    lambda _conn: delete(paper_positions).where(paper_positions.c.ticket == bindparam("old_ticket"))
+)
+_ADD_DEALS: Final = Prepared(lambda _conn: insert(paper_deals))
+_ADD_ORDERS: Final = Prepared(lambda _conn: insert(paper_orders))
+_SET_ACCOUNT: Final = Prepared(
+    lambda _conn: update(paper_account).values(
+        {name: bindparam(name) for name in ("balance", "now", "next_order", "next_deal")}
+    )
+)
 
 Row = dict[str, Any]
 
@@ -153,12 +160,12 @@ def create_account(conn: Connection, row: Row) -> None:
 def set_account(conn: Connection, *, balance: float, now: int, next_order: int, next_deal: int) -> None:
     """Everything of the account that changes."""
     values = {"balance": balance, "now": now, "next_order": next_order, "next_deal": next_deal}
-    conn.execute(_SET_ACCOUNT, values)
+    _SET_ACCOUNT.run(conn, [values])
 
 
 def set_now(conn: Connection, now: int) -> None:
     """Where the market's clock stands."""
-    conn.execute(_SET_ACCOUNT, {"now": now})
+    conn.execute(update(paper_account), {"now": now})
 
 
 def load_positions(conn: Connection) -> list[Row]:
@@ -168,11 +175,8 @@ def load_positions(conn: Connection) -> list[Row]:
 
 def replace_positions(conn: Connection, old: Iterable[int], new: list[Row]) -> None:
     """Take out the positions with the tickets `old`, and put in `new`; one that changed is in both."""
-    tickets = [{"old_ticket": ticket} for ticket in old]
-    if tickets:
-        conn.execute(_DROP_POSITION, tickets)
-    if new:
-        conn.execute(_ADD_POSITION, new)
+    _DROP_POSITION.run(conn, [{"old_ticket": ticket} for ticket in old])
+    _ADD_POSITION.run(conn, new)
 
 
 def load_deals(conn: Connection) -> list[Row]:
@@ -187,14 +191,12 @@ def load_orders(conn: Connection) -> list[Row]:
 
 def add_deals(conn: Connection, rows: list[Row]) -> None:
     """Book deals."""
-    if rows:
-        conn.execute(_ADD_DEALS, rows)
+    _ADD_DEALS.run(conn, rows)
 
 
 def add_orders(conn: Connection, rows: list[Row]) -> None:
     """Book orders."""
-    if rows:
-        conn.execute(_ADD_ORDERS, rows)
+    _ADD_ORDERS.run(conn, rows)
 
 
 def load_chunks(conn: Connection) -> list[Row]:

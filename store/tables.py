@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -132,6 +133,16 @@ journal: Final = Table(
 )
 Index("ix_journal_bot_seq", journal.c.bot, journal.c.seq)
 Index("ix_journal_bot_id_type_seq", journal.c.bot_id, journal.c.type, journal.c.seq)
+
+#: One row a minute: means of the machine, and of each bot `{id: [cpu percent, rss bytes, uss bytes]}`, packed.
+samples: Final = Table(
+    "samples",
+    metadata,
+    Column("at", Float, primary_key=True),
+    Column("host", Json, nullable=False),
+    Column("bots", LargeBinary, nullable=False),
+    info=SUPERVISOR,
+)
 
 equity: Final = Table(
     "equity",

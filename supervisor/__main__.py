@@ -1,4 +1,4 @@
-"""The daemon's command line: `python -m supervisor --config FILE [--check]`.
+"""The daemon's command line: `python -m supervisor --config FILE [--check | --dump]`.
 
 One line on stdout when it is ready; one line on stderr when something is wrong, and exit code 2.
 """
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import json
 import logging
 import logging.handlers
 import os
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--restore", metavar="FOLDER", help="compare a backup with the data; --apply puts it back")
     parser.add_argument("--restore-nothing", action="store_true", help="begin with an empty memory; with --apply")
     parser.add_argument("--apply", action="store_true", help="with --restore: do it")
+    parser.add_argument("--dump", action="store_true", help="write accounts and bots as JSON, complete, and end")
     options = parser.parse_args(argv)
     left = succession.take(os.environ)
     held = HeldSignals(left)
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(0.0005)  # the loop must not wait 5 ms for the thread that writes, nor that for the loop
     try:
         config = load(options.config)
+        if options.dump:
+            sys.stdout.write(json.dumps(_dump(config)) + "\n")
+            return 0
         if options.check:
             return asyncio.run(_check(config, options.gaps))
         if options.restore is not None or options.restore_nothing:
@@ -67,6 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except* StablehandError as errors:
         sys.stderr.write(f"stablehand: {_first(errors).line()}\n")
     return 2
+
+
+def _dump(config: Config) -> dict[str, object]:
+    """What the file says, defaults filled in: for who works with it and cannot read it as we do (a backtest)."""
+    return {
+        "folder": str(config.folder.resolve()),
+        "strategy_path": [str((config.folder / path).resolve()) for path in config.supervisor.strategy_path],
+        "accounts": {name: account.model_dump() for name, account in config.accounts.items()},
+        "bots": [bot.model_dump() for bot in config.bots],
+    }
 
 
 def _first(group: BaseExceptionGroup[StablehandError]) -> StablehandError:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -23,6 +23,37 @@ CONTROL_BIND = (
     r"^$|^tcp://(\*|[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):"
     r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-4])$"
 )
+
+
+class ThrottleConfig(Frozen):
+    """How the stable keeps within the machine's means. A target of 0 is not watched."""
+
+    enabled: bool = True
+    """Whether anything is done at all; `false` only shows figures."""
+    cpu: float = Field(95.0, ge=0, le=100)
+    """Target: CPU of the machine, in percent of all cores."""
+    memory: float = Field(92.0, ge=0, le=100)
+    """Target: memory in use, in percent."""
+    pressure: float = Field(0.0, ge=0, le=100)
+    """Target: share of time in which some process waited for CPU, memory or disk, in percent (Linux PSI)."""
+    loop_lag: float = Field(0.5, ge=0, le=60)
+    """Target: how late the supervisor's own loop may be, in seconds."""
+    network: float = Field(0.0, ge=0, le=1_000_000)
+    """Target: traffic of the machine, sent and received, in megabytes a second."""
+    react_seconds: float = Field(10.0, ge=0.5, le=3600)
+    """Above a target for so long: a step up."""
+    recover_seconds: float = Field(30.0, ge=0.5, le=86_400)
+    """Well below all targets for so long: a step down; doubled each time that the trouble came back soon after."""
+    release_percent: float = Field(85.0, ge=10, le=99)
+    """What well below means: at most so much of each target."""
+    pace: float = Field(4.0, ge=1, le=100)
+    """The longest stretch of a bot's pace (level 1: half of it)."""
+    nice: int = Field(10, ge=0, le=19)
+    """The lowest priority that a bot gets at the operating system (level 2)."""
+    spare_priority: int = Field(9, ge=1, le=10)
+    """Bots of this priority and above are never throttled."""
+    share_percent: float = Field(10.0, gt=0, le=100)
+    """How many of the flat bots are paused (level 3) or stopped (level 4) at a time."""
 
 
 class SupervisorConfig(Frozen):
@@ -53,6 +84,14 @@ class SupervisorConfig(Frozen):
     """How often CPU and memory of every process and of the host are sampled."""
     adopt_timeout_seconds: float = Field(10.0, ge=1, le=600)
     """How long a run that outlived the last supervisor may take to answer before it counts as hung."""
+    max_running: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
+    """How many bots run at once, the others wait; `"auto"`: as many as the machine bears. Not given: all."""
+    rotate_minutes: float = Field(0.0, ge=0, le=100_000)
+    """With `max_running`: after so long a place goes to the next bot of the same priority; 0: never."""
+    throttle: ThrottleConfig = Field(default_factory=lambda: ThrottleConfig.model_validate({}))
+    """How the stable keeps within the machine's means: `[supervisor.throttle]`."""
+    sample_days: float = Field(7.0, gt=0, le=36_500)
+    """Age at which samples of the machine and the bots (one a minute) are dropped."""
     journal_days: float = Field(30.0, gt=0, le=36_500)
     """Age at which journal entries are dropped."""
     journal_rows: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
@@ -127,7 +166,10 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
     for key in raw:
         if key not in known:
             raise _error(path, text, (key,), f"unknown table {key!r}", did_you_mean(key, known))
-    supervisor = _model(path, text, ("supervisor",), SupervisorConfig, raw.get("supervisor", {}))
+    below = raw.get("supervisor", {})
+    if isinstance(below, dict) and "throttle" in below:  # by itself, so that an error names the key
+        _model(path, text, ("supervisor", "throttle"), ThrottleConfig, below["throttle"])
+    supervisor = _model(path, text, ("supervisor",), SupervisorConfig, below)
     if not supervisor.data_dir.strip() or "\0" in supervisor.data_dir:
         raise _error(path, text, ("supervisor", "data_dir"), f"data_dir = {shown(supervisor.data_dir)} is no folder",
                      'data_dir = "var"')  # fmt: skip

@@ -187,7 +187,12 @@ def config_text(
     bots: str = "",
     defaults: str = "",
 ) -> str:
-    """A configuration: quick defaults of the running test's profile (or of `profile`), with what the test adds."""
+    """A configuration: quick defaults of the running test's profile (or of `profile`), with what the test adds.
+
+    Machines that run tests suffer; what they do about it is only tested where a test asks for it.
+    """
+    if "throttle" not in supervisor:
+        supervisor += "throttle.enabled = false\n"
     return f"""
 [supervisor]
 data_dir = "var"

@@ -130,9 +130,11 @@ class Supervisor:
                     self.hellos.append(message)
                     if not self.welcoming:
                         continue
-                    self._peer = peer
-                    self._send(Welcome(supervisor_boot="test", heartbeat_interval=0.5))
-                else:
+                    welcome = Welcome(supervisor_boot="test", heartbeat_interval=0.5)
+                    if message.kind == "gateway":
+                        self._peer = peer
+                    self._socket.send_multipart([peer, encode(welcome)])
+                elif peer == self._peer:  # what bots tell is not asked for here
                     self.told.append(message)
             if self._peer:
                 with self._lock:

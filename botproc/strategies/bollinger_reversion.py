@@ -27,6 +27,7 @@ class BollingerReversion(Strategy):
     id = "BOLLINGER_REVERSION"
     title = "Bollinger reversion with the trend"
     Params: ClassVar[type[StrategyParams]] = BollingerReversionParams
+    columns_only = True
     params: BollingerReversionParams
 
     @property
@@ -37,7 +38,7 @@ class BollingerReversion(Strategy):
     def analyze(self, bars: pd.DataFrame) -> Signal:
         """See the class."""
         close = self.last(bars, "close")
-        low, high = float(bars["low"].to_numpy()[-1]), float(bars["high"].to_numpy()[-1])
+        low, high = float(self.last(bars, "low")[-1]), float(self.last(bars, "high")[-1])
         p = self.params
         trend, price = float(talib.SMA(close[-p.trend :], p.trend)[-1]), float(close[-1])
         bands = talib.BBANDS(close[-p.length :], p.length, p.std, p.std)

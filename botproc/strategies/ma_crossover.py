@@ -32,6 +32,7 @@ class MaCrossover(Strategy):
     id = "MA_CROSSOVER"
     title = "Moving average crossover"
     Params: ClassVar[type[StrategyParams]] = MaCrossoverParams
+    columns_only = True
     params: MaCrossoverParams
 
     @property

@@ -27,6 +27,7 @@ class RsiCrossover(Strategy):
     id = "RSI_CROSSOVER"
     title = "RSI crossover with the trend"
     Params: ClassVar[type[StrategyParams]] = RsiCrossoverParams
+    columns_only = True
     params: RsiCrossoverParams
 
     @property

@@ -31,22 +31,27 @@ class Deals:
 
     def collect(self) -> int:
         """Read what is new from the terminal into `unbooked`; how many deals that were."""
-        deals = self._terminal.history_deals_get(self._last_time, FAR)
+        try:
+            deals = self._terminal.history_deals_get(self._last_time, FAR)
+        except Exception:  # this comes between an order and its result, which must not be lost with it
+            log.exception("deals cannot be read; next try with the next step")
+            return 0
         if deals is None:
             log.warning("deals cannot be read: %s; next try with the next step", self._terminal.last_error())
             return 0
-        count = 0
+        count, known = 0, self.last_deal
         for deal in deals:
-            self.last_order = max(deal.order, self.last_order)
-            self._last_time = max(self._last_time, deal.time)
-            if deal.ticket <= self.last_deal:
+            if deal.order > self.last_order:
+                self.last_order = deal.order
+            if deal.time > self._last_time:
+                self._last_time = deal.time
+            if deal.ticket <= known:
                 continue
             count += 1
+            self.last_deal = max(self.last_deal, deal.ticket)
             self.unbooked.append(DealRow.of(deal._asdict(), self._bot_of(deal.magic)))
             money = deal.profit + deal.commission + deal.swap + deal.fee
             self.realised[deal.magic] = round(self.realised.get(deal.magic, 0.0) + money, 8)
-        if count:
-            self.last_deal = max(self.last_deal, *(deal.ticket for deal in deals))
         return count
 
     def book(self, connection: Any) -> list[DealRow]:

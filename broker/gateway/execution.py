@@ -16,8 +16,9 @@ from broker.api import Terminal
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
 from broker.gateway.memory import NOT_REMEMBERED, Memory, Outcome, Pending, refusal
-from broker.gateway.requests import mismatch, request_of, status_of
+from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
+from broker.structs import TradePosition
 from protocol.messages import Order, OrderResult, Phase
 from protocol.progress import Progress
 from store.ledger import OrderIntent, ResultRow
@@ -55,9 +56,10 @@ class Executor:
         self._progress = progress
         self._settle = settle
         self._hang_limit = hang_limit
-        self._claimed: set[int] = set()  # deals that are known to be an order's
+        self._claimed: set[int] = memory.claimed()  # deals that are known to be an order's
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
+        self._fillings: dict[str, int] = {}
 
     def execute(self, group: Sequence[Pending], answer: Answer) -> None:
         """Execute orders one after the other; `answer` is called once for each, after its result is committed."""
@@ -112,11 +114,11 @@ class Executor:
             retcode, reason = self._check_position(order)
             if reason:
                 return refusal(pending.id, reason, retcode)
-            info = self._terminal.symbol_info(order.symbol)
+            filling = self._filling(order.symbol)
             tick = self._terminal.symbol_info_tick(order.symbol)
-            if info is None or tick is None:
+            if filling is None or tick is None:
                 return refusal(pending.id, f"{order.symbol}: {self._terminal.last_error()[1]}")
-            answer = self._terminal.order_send(request_of(order, info._asdict(), tick.bid, tick.ask))
+            answer = self._terminal.order_send(request_of(order, filling, tick.bid, tick.ask))
         except Exception as error:
             # Whatever it was, the request may have reached the market: it is found out, not assumed.
             log.exception("order %s: the terminal raised", pending.id)
@@ -125,6 +127,8 @@ class Executor:
             self._progress.move(Phase.IDLE, self._hang_limit)
         if answer is None:
             return ResultRow(pending.id, "unknown", reason=str(self._terminal.last_error()[1]), at=time.time())
+        if answer.retcode == api.TRADE_RETCODE_INVALID_FILL:
+            self._fillings.pop(order.symbol, None)  # the broker has changed it: asked for anew with the next order
         status = status_of(answer.retcode)
         done = status == "done"
         if done:
@@ -142,6 +146,16 @@ class Executor:
             at=time.time(),
         )
 
+    def _filling(self, symbol: str) -> int | None:
+        """The filling mode for a symbol, asked for once; None where the terminal does not know the symbol."""
+        known = self._fillings.get(symbol)
+        if known is None:
+            info = self._terminal.symbol_info(symbol)
+            if info is None:
+                return None
+            known = self._fillings[symbol] = filling_of(info._asdict())
+        return known
+
     def _check_position(self, order: Order) -> tuple[int, str]:
         """A close or a change of stops must mean a position of this bot: (retcode, why it does not)."""
         if order.action == "open":
@@ -153,10 +167,18 @@ class Executor:
             return api.TRADE_RETCODE_POSITION_CLOSED, f"there is no position {order.position}"
         return 0, mismatch(order, positions[0]._asdict())
 
+    def holds(self, bot_id: int) -> str:
+        """Id of an order of this bot whose outcome is not known yet: its position cannot be told before."""
+        return next((intent.id for intent in self.unresolved if intent.bot_id == bot_id), "")
+
     def _result(self, order: Order, row: ResultRow, reason: str) -> OrderResult:
         position = None
         if row.status == "done":
-            held = self._terminal.positions_get(symbol=order.symbol)
+            try:
+                held = self._held(order, row)
+            except Exception:  # the order is done and committed: that must be answered, whatever comes after
+                log.exception("order %s: the position afterwards cannot be read", row.id)
+                held = None
             if held is None:
                 reason = reason or "the position afterwards is not known"
             position = next((p._asdict() for p in held or () if p.magic == order.magic), None)
@@ -172,12 +194,28 @@ class Executor:
             position=position,
         )
 
+    def _held(self, order: Order, row: ResultRow) -> Sequence[TradePosition] | None:
+        """The positions among which the bot's is; None where the terminal does not say.
+
+        By ticket first: an entry's position has its order's number, except where it was added to another.
+        With a position for each of many bots on the symbol, pricing them all costs more than the order.
+        """
+        if order.action == "open" and row.order:
+            named = self._terminal.positions_get(ticket=row.order)
+            if named:
+                return named
+        return self._terminal.positions_get(symbol=order.symbol)
+
     def resolve(self) -> list[OrderResult]:
         """Look for orders whose answer was lost; those that are clear now, committed."""
+        if not self.unresolved:
+            return []
         info = self._terminal.terminal_info()
         deals = self._terminal.history_deals_get(0, FAR)
         positions = self._terminal.positions_get()
-        if not self.unresolved or info is None or not info.connected or deals is None or positions is None:
+        if info is None or not info.connected or deals is None or positions is None:
+            # What was sent may arrive, or come into the history, only once the terminal is connected again.
+            self._unresolved_since = time.monotonic()
             return []
         late = time.monotonic() - self._unresolved_since >= self._settle
         clear: list[tuple[OrderIntent, ResultRow]] = []

@@ -14,7 +14,7 @@ from broker.gateway.hub import Hub
 from broker.gateway.lockstep import Lockstep, Turn
 from broker.gateway.memory import Pending
 from broker.gateway.orders import Orders
-from broker.gateway.reading import View, attached_frame
+from broker.gateway.reading import ReadFailed, View, attached_frame
 from broker.gateway.sessions import Identity, Sessions
 from broker.gateway.sockets import Sockets
 from broker.gateway.terminal_side import TerminalSide
@@ -180,10 +180,10 @@ class FrontDoor:
     def _read_for(self, identity: Identity, message: Attach) -> None:
         self._side.view(message, partial(self._attach, identity, message))
 
-    def _attach(self, identity: Identity, message: Attach, view: View | str) -> None:
+    def _attach(self, identity: Identity, message: Attach, view: View | ReadFailed) -> None:
         # Every step before the read is published by now, and none after it: the number fits the bars.
-        if isinstance(view, str):
-            self.sessions.refuse(identity, view)
+        if isinstance(view, ReadFailed):
+            self.sessions.refuse(identity, str(view), retry=view.retry)
             return
         if self.sessions.overtaken(message):
             self.sessions.ask(identity, message)  # by a fence, or by another bot on a netting account

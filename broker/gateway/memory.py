@@ -12,7 +12,15 @@ from broker.gateway.deals import Deals
 from protocol.messages import Order
 from store.database import Database
 from store.errors import StoreConflict, StoreError
-from store.ledger import OrderIntent, ResultRow, add_intents, add_results, entry_for_decision, unresolved
+from store.ledger import (
+    OrderIntent,
+    ResultRow,
+    add_intents,
+    add_results,
+    deals_of_results,
+    entry_for_decision,
+    unresolved,
+)
 
 NOT_REMEMBERED: Final = "in force, NOT remembered"
 
@@ -51,6 +59,11 @@ class Memory:
         """Intents of earlier processes whose outcome is not known."""
         with self._ledger.read() as connection:
             return unresolved(connection)
+
+    def claimed(self) -> set[int]:
+        """Deals that are the results of orders."""
+        with self._ledger.read() as connection:
+            return deals_of_results(connection)
 
     def intent_of(self, pending: Pending) -> OrderIntent:
         """The intent of an order, with the newest tickets seen before its send."""
@@ -123,8 +136,8 @@ class Memory:
             for pending, intent in meant:
                 if intent.action == "open":
                     earlier = entry_for_decision(connection, intent.bot_id, intent.decision)
-                    if earlier is not None and earlier.id != intent.id:
-                        reason = f"this decision has had its entry: {earlier.id}"
+                    if earlier is not None and earlier != intent.id:
+                        reason = f"this decision has had its entry: {earlier}"
                         refused.append((pending, refusal(pending.id, reason)))
                         continue
                 kept.append((pending, intent))

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 
+from broker.desk import UNDER_WAY
 from broker.gateway.book import Book, Sight
 from broker.gateway.memory import Pending
 from broker.gateway.sessions import Identity, Session
@@ -73,7 +74,7 @@ class Orders:
             sight, known = self._look_up(question.id, None)
         if sight is Sight.NEW:
             known = self._bury(question.id)
-        self._say(identity, known or OrderResult(id=question.id, status="unknown", reason="under way"))
+        self._say(identity, known or OrderResult(id=question.id, status="unknown", reason=UNDER_WAY))
 
     def done(self, pending: Pending, result: OrderResult) -> None:
         """The terminal thread has an order's result, committed."""

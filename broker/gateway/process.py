@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from broker.gateway.service import Gateway
-from broker.paper.terminal import PaperTerminal
+from broker.gateway.terminals import open_terminal
 from protocol.errors import StablehandError
 from protocol.link import BusLink
 from protocol.messages import Bye
@@ -40,17 +40,9 @@ def run_gateway(spec: RunSpec) -> int:
 
 
 def _open(context: zmq.Context[Any], spec: RunSpec) -> Gateway:
-    if spec.account is None:
-        raise StablehandError(f"gateway {spec.name} has no account to hold")
-    folder = Path(spec.data_dir)
-    ledger = open_database(folder / f"ledger-{spec.account_name}.db", "ledger")
+    ledger = open_database(Path(spec.data_dir) / f"ledger-{spec.account_name}.db", "ledger", keep=True)
     try:
-        terminal = PaperTerminal(
-            spec.account,
-            name=spec.account_name,
-            database=folder / f"paper-{spec.account_name}.db",
-            base_dir=Path(spec.config_dir),
-        )
+        terminal = open_terminal(spec)
     except BaseException:
         ledger.close()
         raise

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
-from broker.api import READS, Terminal
+from broker.api import READS, RES_E_INTERNAL_FAIL, Terminal
 from broker.market import TIMEFRAMES, closed_only
 from protocol.codec import pack
 from protocol.errors import nearest
@@ -18,7 +18,11 @@ _BARS_KEPT: Final = 5_000  # per answer; a strategy that needs more asks with co
 
 
 class ReadFailed(Exception):
-    """The terminal could not answer a read; the text says what it said."""
+    """The terminal could not answer a read; the text says what it said. `retry`: it may be able to later."""
+
+    def __init__(self, text: str, *, retry: bool = False) -> None:
+        super().__init__(text)
+        self.retry = retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Reader:
         if self._account is None:
             account = self._terminal.account_info()
             if account is None:
-                raise ReadFailed(f"account: {self._why()}")
+                raise self._failed("account")
             self._account = pack(account._asdict()), account.margin_mode == 0
         bars = self._closed(symbol, timeframe, lookback, now)
         return View(
@@ -101,7 +105,7 @@ class Reader:
         """The position with that magic, or None where there is none. Raises ReadFailed."""
         held = self._terminal.positions_get(symbol=symbol)
         if held is None:
-            raise ReadFailed(f"positions: {self._why()}")
+            raise self._failed("positions")
         return next((plain(position) for position in held if position.magic == magic), None)
 
     def _info(self, symbol: str) -> bytes:
@@ -110,6 +114,8 @@ class Reader:
             return known
         info = self._terminal.symbol_info(symbol)
         if info is None or not self._terminal.symbol_select(symbol, True):
+            if self._terminal.last_error()[0] <= RES_E_INTERNAL_FAIL:
+                raise self._failed(symbol)
             names = [one.name for one in self._terminal.symbols_get() or ()]
             near = nearest(symbol, names)
             raise ReadFailed(f"unknown symbol {symbol}" + (f"; did you mean {near}?" if near else ""))
@@ -125,12 +131,14 @@ class Reader:
             # One more than asked for: the forming bar is not closed.
             rates = self._terminal.copy_rates_from_pos(symbol, TIMEFRAMES[timeframe], 0, wanted + 1)
             if rates is None:
-                raise ReadFailed(f"bars of {symbol} {timeframe}: {self._why()}")
+                raise self._failed(f"bars of {symbol} {timeframe}")
             kept = self._bars[(symbol, timeframe)] = wanted, closed_only(rates, timeframe, now)
         return kept[1][-wanted:]
 
-    def _why(self) -> str:
-        return str(self._terminal.last_error()[1])
+    def _failed(self, what: str) -> ReadFailed:
+        """What the terminal said. Without a connection to it nothing is wrong with the asker: it may ask again."""
+        code, text = self._terminal.last_error()
+        return ReadFailed(f"{what}: {text}", retry=code <= RES_E_INTERNAL_FAIL)
 
 
 def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: bool) -> bytes:

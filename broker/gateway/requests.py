@@ -36,7 +36,7 @@ def filling_of(info: Mapping[str, Any]) -> int:
     return api.ORDER_FILLING_RETURN
 
 
-def request_of(order: Order, info: Mapping[str, Any], bid: float, ask: float) -> dict[str, Any]:
+def request_of(order: Order, filling: int, bid: float, ask: float) -> dict[str, Any]:
     """The request for `order_send`. A close names its position: on a hedging account it would else open one."""
     comment = (order.comment or f"{order.bot_id}.{order.epoch}.{order.seq}")[:COMMENT_LENGTH]
     if order.action == "modify":
@@ -60,7 +60,7 @@ def request_of(order: Order, info: Mapping[str, Any], bid: float, ask: float) ->
         "magic": order.magic,
         "comment": comment,
         "type_time": api.ORDER_TIME_GTC,
-        "type_filling": filling_of(info),
+        "type_filling": filling,
     }
     if order.action == "open":
         request["sl"] = order.sl

@@ -16,7 +16,7 @@ from broker.gateway.frontdoor import FrontDoor
 from broker.gateway.inbox import Inbox
 from broker.gateway.sockets import Sockets
 from broker.gateway.terminal_side import TerminalSide
-from broker.paper.terminal import PaperTerminal
+from broker.gateway.terminals import HeldTerminal
 from protocol.codec import encode
 from protocol.link import HELLO_AGAIN, BusLink
 from protocol.messages import (
@@ -54,7 +54,7 @@ class Gateway:
     It takes over the terminal and the ledger, and closes them. Raises zmq.ZMQError when an address is taken.
     """
 
-    def __init__(self, context: zmq.Context[Any], spec: RunSpec, terminal: PaperTerminal, ledger: Database) -> None:
+    def __init__(self, context: zmq.Context[Any], spec: RunSpec, terminal: HeldTerminal, ledger: Database) -> None:
         self._spec = spec
         self._ledger = ledger
         self.boot = uuid.uuid4().hex[:16]

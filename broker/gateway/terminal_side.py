@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from broker.gateway.book import Book
 from broker.gateway.deals import Deals
@@ -14,18 +14,14 @@ from broker.gateway.memory import Memory, Pending
 from broker.gateway.queries import Queries, QueryFailed
 from broker.gateway.reading import Reader, ReadFailed, View
 from broker.gateway.terminal_thread import TerminalThread, Urgency
-from broker.paper.terminal import PaperTerminal, Step
+from broker.gateway.terminals import HeldTerminal, hang_limit_of, settle_of
+from broker.paper.terminal import Step
 from protocol.codec import encode
 from protocol.messages import Attach, Call, CallResult, Figures, OrderResult, Phase, Query, QueryResult, RosterEntry
 from protocol.progress import Progress
 from protocol.spec import RunSpec
 from store.database import Database
 from store.errors import StoreError
-
-#: The paper terminal lives in this process: no request outlives it, so absence counts soon after a start.
-SETTLE: Final = 0.25
-#: Seconds that one terminal call may last; longer than any timeout of the terminal's own.
-HANG_LIMIT: Final = 15.0
 
 log = logging.getLogger("stablehand.gateway")
 
@@ -40,7 +36,7 @@ class TerminalSide:
         self,
         spec: RunSpec,
         boot: str,
-        terminal: PaperTerminal,
+        terminal: HeldTerminal,
         ledger: Database,
         book: Book,
         progress: Progress,
@@ -56,8 +52,19 @@ class TerminalSide:
         self._reader = Reader(terminal)
         self._deals = Deals(terminal, ledger, self._bot_of)
         self._memory = Memory(ledger, self._deals)
+        account = spec.account
+        assert account is not None
+        self._hang_limit = hang_limit_of(account)
+        # The embedded terminal tells of every deal with the step or the order that made it.
+        self._must_look = account.terminal != "embedded"
         self._executor = Executor(
-            terminal, self._memory, book, self._deals, progress, settle=SETTLE, hang_limit=HANG_LIMIT
+            terminal,
+            self._memory,
+            book,
+            self._deals,
+            progress,
+            settle=settle_of(account),
+            hang_limit=self._hang_limit,
         )
         self._queries = Queries(
             terminal,
@@ -125,16 +132,20 @@ class TerminalSide:
 
         self._thread.submit(Urgency.READ, there)
 
-    def view(self, message: Attach, answer: Callable[[View | str], None]) -> None:
+    def view(self, message: Attach, answer: Callable[[View | ReadFailed], None]) -> None:
         """What a run is told at its attach; `answer` gets it, or why not, on the service thread."""
 
         def there() -> None:
             try:
+                unknown = "" if message.read_only else self._executor.holds(message.bot_id)
+                if unknown:
+                    # Its position may still change by that order: a run begins with one that is known.
+                    raise ReadFailed(f"the outcome of order {unknown} is not known yet", retry=True)
                 view = self._reader.view(
                     message.symbol, message.timeframe, message.lookback, message.magic, self.terminal.now
                 )
             except ReadFailed as error:
-                self._inbox.post(answer, str(error))
+                self._inbox.post(answer, error)
                 return
             self._book.last_closed.setdefault((message.symbol, message.timeframe), view.last_bar)
             self._inbox.post(answer, view)
@@ -162,16 +173,18 @@ class TerminalSide:
     # --- on the terminal thread ------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        self._progress.move(Phase.IDLE, HANG_LIMIT)
+        self._progress.move(Phase.IDLE, self._hang_limit)
         self._deals.collect()
         self._resolve()
         self._memory.flush()
 
     def _pulse(self) -> None:
-        self._progress.move(Phase.IDLE, HANG_LIMIT)
+        self._progress.move(Phase.IDLE, self._hang_limit)
         figures = None
         try:
             self._resolve()
+            if self._must_look:
+                self._deals.collect()
             self._memory.flush()
             figures = self._queries.figures()
         finally:

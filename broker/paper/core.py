@@ -113,7 +113,7 @@ class Core:
         self.error: tuple[int, str] = (RES_S_OK, _TEXTS[RES_S_OK])
         self.watched: dict[tuple[str, str], int] = {}  # (symbol, larger timeframe) -> end of its forming bar
         self._path = database
-        self._db = open_database(database, "paper")
+        self._db = open_database(database, "paper", keep=True)
         try:
             self._open(base_dir)
         except BaseException:

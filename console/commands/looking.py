@@ -28,7 +28,7 @@ from protocol.errors import InvalidInput, Unreachable
 PANEL: Final = "Looking"
 _RETRY: Final = 1.0
 _TYPES: Final = {"alert": "bold red", "history": "cyan", "warning": "yellow"}
-_SIGNALS: Final = {"BUY": "bold green", "SELL": "bold red"}
+_SIGNALS: Final = {"BUY": "bold green", "SELL": "bold red", "EXIT": "bold cyan"}
 
 
 def register(app: typer.Typer) -> None:

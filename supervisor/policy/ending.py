@@ -46,6 +46,7 @@ LOCK_WAIT: Final = 0.5
 LOCK_WAIT_MAX: Final = 5.0
 
 _Over = Exited | Gone
+_ENDED_FOR: Final = {"restart": "restarted", "hold": "stopped for the host's sake"}
 
 
 def _launch_asked(bot: Bot, event: Event) -> None:
@@ -95,11 +96,13 @@ def _over(bot: Bot, now: float, rng: Random, status: int) -> Step:
     cause = bot.cause or Cause.OPERATOR
     if bot.purpose == "hang":
         return after_failure(bot, now, rng, cause=Cause.HANG, status=status, what=bot.trouble)
-    text = bot.trouble or ("restarted" if bot.purpose == "restart" else "stopped")
+    text = bot.trouble or _ENDED_FOR.get(bot.purpose, "stopped")
     bot = replace(bot, counts=counted(bot, cause))
     end = RecordEnd(bot.bot_id, bot.epoch, status, cause, text)
-    if bot.purpose == "restart":
-        return begin_start(bot, "starting again", end)
+    if bot.purpose == "quarantine":
+        return rest(bot, State.FAILED, bot.trouble, end)
+    if bot.purpose in ("restart", "hold"):
+        return begin_start(bot, f"{bot.trouble}; starting again" if bot.trouble else "starting again", end)
     return rest(bot, State.STOPPED, "stopped" if not bot.trouble else f"stopped; before: {bot.trouble}", end)
 
 
@@ -193,7 +196,7 @@ def unlaunched_stopping(bot: Bot, event: LaunchFailed, now: float, rng: Random) 
     _launch_asked(bot, event)
     if bot.run == "alive":
         return bot, []
-    if bot.purpose == "restart":
+    if bot.purpose in ("restart", "hold"):
         return no_process(bot, event, now, rng)
     end = RecordEnd(bot.bot_id, bot.epoch, -1, event.cause, f"launch failed: {event.reason}")
     return rest(bot, State.STOPPED, "stopped", end, run_over=False)

@@ -6,9 +6,12 @@ An event of a run carries the run's epoch; where that is not the bot's current o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from supervisor.policy.states import Cause, StopMode
+
+#: A fresh run asked for politely, or at once, or an end without a successor.
+LimitStep = Literal["restart", "kill", "quarantine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,38 @@ class StandDown(Event):
     """The supervisor leaves and stops its bots; `wanted` stays, so that the next one starts them again."""
 
     mode: StopMode = "keep"
+
+
+# --- the host ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostPause(Event):
+    """The host cannot bear its work now: alive, without new entries. What is wanted stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostStop(Event):
+    """The host cannot bear its process now, or others go first: stopped until it is released."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostRelease(Event):
+    """The host bears it again."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHit(RunEvent):
+    """It uses more than its limits allow, and warning did not help: `detail` has the figures."""
+
+    detail: str
+    step: LimitStep = "restart"
 
 
 # --- answers to instructions -------------------------------------------------------------------------
@@ -189,6 +224,10 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     WantStopped,
     Restart,
     StandDown,
+    HostPause,
+    HostStop,
+    HostRelease,
+    LimitHit,
     Recorded,
     RecordFailed,
     Launched,

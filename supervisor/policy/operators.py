@@ -25,9 +25,9 @@ def _wanted(bot: Bot, event: Event) -> Bot:
     return bot
 
 
-@leads(State.STARTING)
+@leads(State.STARTING, State.STOPPED)
 def start(bot: Bot, event: Want | Restart, now: float, rng: Random) -> Step:
-    """Start it, with a clean slate: earlier failures no longer count."""
+    """Start it, with a clean slate: earlier failures no longer count. Where the host holds it, it waits."""
     return begin_start(fresh(_wanted(bot, event)), "starting")
 
 
@@ -57,7 +57,7 @@ def change_paused(bot: Bot, event: Want, now: float, rng: Random) -> Step:
 
 def _ask(before: Bot, bot: Bot, now: float) -> Step:
     # Asked even where the state already agrees: an opposite request may be on its way to the bot.
-    return (bot, []) if bot.wanted is before.wanted else ask(bot, now)
+    return (bot, []) if bot.aim is before.aim else ask(bot, now)
 
 
 @leads(State.STARTING)
@@ -74,7 +74,7 @@ def want_again(bot: Bot, event: Want, now: float, rng: Random) -> Step:
 @leads()
 def stay_stopped(bot: Bot, event: Stop, now: float, rng: Random) -> Step:
     """Nothing to stop; remember the wish."""
-    return _wanted(bot, event), []
+    return replace(_wanted(bot, event), queued=False), []
 
 
 @leads(State.STOPPED)

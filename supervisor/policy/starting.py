@@ -30,6 +30,7 @@ from supervisor.policy.steps import (
     ask,
     begin_start,
     begin_stop,
+    hold_back,
     leads,
     rest,
     steer,
@@ -40,7 +41,7 @@ from supervisor.policy.steps import (
 _DEPENDENCY: Final = "dependency"
 
 
-@leads()
+@leads(State.STOPPED)
 def launch(bot: Bot, event: Recorded, now: float, rng: Random) -> Step:
     """The intent is on disk: fence the new epoch in, and launch it."""
     if bot.run != "recording":
@@ -49,6 +50,9 @@ def launch(bot: Bot, event: Recorded, now: float, rng: Random) -> Step:
         # The gateway told of a higher epoch meanwhile: this one could never trade.
         end = RecordEnd(bot.bot_id, bot.epoch, -1, Cause.DEPENDENCY, "the gateway knows a higher epoch")
         return begin_start(bot, "starting with a higher epoch", end)
+    if bot.held == "stop":
+        end = RecordEnd(bot.bot_id, bot.epoch, -1, Cause.HOST, "held before it was launched")
+        return hold_back(bot, end)
     instructions: list[Instruction] = []
     if bot.kind == "bot":
         instructions.append(SendFence(bot.bot_id, bot.epoch, alive=True))
@@ -166,15 +170,16 @@ def ready_again(bot: Bot, event: ReadySeen, now: float, rng: Random) -> Step:
 @leads(State.PAUSED)
 def pause_done(bot: Bot, event: PauseDone, now: float, rng: Random) -> Step:
     """PAUSED, unless a resume was asked for meanwhile, whose answer follows."""
-    if bot.wanted is not Wanted.PAUSED:
+    if bot.aim is not Wanted.PAUSED:
         return bot, []
-    return timed(replace(bot, state=State.PAUSED, reason="", answer_by=None)), []
+    reason = bot.held_for if bot.held else ""
+    return timed(replace(bot, state=State.PAUSED, reason=reason, answer_by=None)), []
 
 
 @leads(State.RUNNING)
 def resume_done(bot: Bot, event: ResumeDone, now: float, rng: Random) -> Step:
     """RUNNING, unless a pause was asked for meanwhile, whose answer follows."""
-    if bot.wanted is not Wanted.RUNNING:
+    if bot.aim is not Wanted.RUNNING:
         return bot, []
     return timed(replace(bot, state=State.RUNNING, reason="", answer_by=None)), []
 
@@ -182,7 +187,7 @@ def resume_done(bot: Bot, event: ResumeDone, now: float, rng: Random) -> Step:
 @leads()
 def answered(bot: Bot, event: PauseDone | ResumeDone, now: float, rng: Random) -> Step:
     """It is what it says; where that is also wanted, no answer is owed any more."""
-    owed = bot.wanted is not (Wanted.PAUSED if isinstance(event, PauseDone) else Wanted.RUNNING)
+    owed = bot.aim is not (Wanted.PAUSED if isinstance(event, PauseDone) else Wanted.RUNNING)
     return (bot if owed else timed(replace(bot, answer_by=None))), []
 
 
@@ -197,13 +202,13 @@ def running_deadline(bot: Bot, event: Deadline, now: float, rng: Random) -> Step
     return timed(bot), []
 
 
-@leads(State.STARTING)
+@leads(State.STARTING, State.STOPPED)
 def try_again(bot: Bot, event: Deadline, now: float, rng: Random) -> Step:
     """The wait is over: start."""
     return begin_start(bot, "starting again")
 
 
-@leads(State.STARTING)
+@leads(State.STARTING, State.STOPPED)
 def lock_free(bot: Bot, event: OldRunDead, now: float, rng: Random) -> Step:
     """The holder of the lock is dead: start at once, if that was what it waited for."""
     return begin_start(bot, "starting again") if bot.cause is Cause.LOCK else (bot, [])
@@ -211,14 +216,19 @@ def lock_free(bot: Bot, event: OldRunDead, now: float, rng: Random) -> Step:
 
 @leads(State.ADOPTING, State.STOPPING)
 def adopt(bot: Bot, event: AdoptStarted, now: float, rng: Random) -> Step:
-    """Take over a living run of an earlier supervisor; stop it where it is no longer wanted."""
+    """Take over a living run of an earlier supervisor; stop it where it is no longer wanted, or held."""
     if event.epoch < bot.epoch:
         note = Note(bot.bot_id, "info", f"run {event.epoch} outlived run {bot.epoch}; killed", {"epoch": event.epoch})
         return bot, [SendSignal(bot.bot_id, event.epoch, "KILL", group=True), note]
-    bot = replace(bot, epoch=event.epoch, floor=max(bot.floor, event.epoch), run="alive", hello=False, cause=None)
+    bot = replace(
+        bot, epoch=event.epoch, floor=max(bot.floor, event.epoch), run="alive", hello=False, cause=None, queued=False
+    )
     if bot.wanted is Wanted.STOPPED:
         bot = replace(bot, state=State.ADOPTING)
         return begin_stop(bot, now, "stopping what was left running", purpose="stop", cause=Cause.OPERATOR)
+    if bot.held == "stop":
+        bot = replace(bot, state=State.ADOPTING)
+        return begin_stop(bot, now, bot.held_for, purpose="hold", cause=Cause.HOST)
     return replace(bot, state=State.ADOPTING, reason="waiting for its Hello", deadline=now + event.patience), []
 
 

@@ -10,7 +10,10 @@ Kind = Literal["bot", "gateway"]
 RestartPolicy = Literal["permanent", "transient", "temporary"]
 StopMode = Literal["keep", "kill"]
 StopStep = Literal["", "message", "term", "kill"]
-Purpose = Literal["", "stop", "restart", "hang"]
+#: `hold`: stopped for the host's sake, started again when it is released; `quarantine`: ended for good.
+Purpose = Literal["", "stop", "restart", "hang", "hold", "quarantine"]
+#: What the host (throttle, `max_running`) keeps a bot from, beside what the operator wants.
+Hold = Literal["", "pause", "stop"]
 #: What is known of the current run's process. `none`: there never was one (or its launch failed);
 #: `recording`: the intent is on its way to the disk; `launching`: asked for, no answer yet, may already live;
 #: `alive`: it lives until its end is told; `ended`: its end was told.
@@ -52,6 +55,8 @@ class Cause(StrEnum):
     LOCK = "lock"
     CLEAN = "clean"
     OPERATOR = "operator"
+    HOST = "host"
+    LIMIT = "limit"
     UNKNOWN = "unknown"
 
 
@@ -83,6 +88,9 @@ class Bot:
     limits: Limits = field(default_factory=Limits)
     priority: int = 5  # 9 is started first
     wanted: Wanted = Wanted.STOPPED
+    held: Hold = ""
+    held_for: str = ""  # why, with figures
+    queued: bool = False  # STOPPED only because it is held: a release starts it
     state: State = State.STOPPED
     reason: str = ""
     epoch: int = 0
@@ -109,6 +117,13 @@ class Bot:
     def next_epoch(self) -> int:
         """The epoch that the next run would get."""
         return max(self.epoch, self.floor) + 1
+
+    @property
+    def aim(self) -> Wanted:
+        """What it is brought to: what is wanted, as far as the host lets it."""
+        if self.wanted is Wanted.STOPPED or self.held == "stop":
+            return Wanted.STOPPED
+        return Wanted.PAUSED if self.held == "pause" else self.wanted
 
     def count(self, cause: Cause) -> int:
         """How often this cause was met."""

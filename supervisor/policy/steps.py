@@ -60,12 +60,15 @@ def leads(*targets: State) -> Callable[[H], H]:
 
 
 def begin_start(bot: Bot, reason: str, *before: Instruction) -> Step:
-    """STARTING with a new epoch, whose intent goes to the disk first."""
+    """STARTING with a new epoch, whose intent goes to the disk first; a bot that the host holds waits instead."""
+    if bot.held == "stop":
+        return hold_back(bot, *before)
     epoch = bot.next_epoch
     started = replace(
         bot,
         state=State.STARTING,
         reason=reason,
+        queued=False,
         epoch=epoch,
         floor=max(bot.floor, epoch),
         run="recording",
@@ -79,6 +82,15 @@ def begin_start(bot: Bot, reason: str, *before: Instruction) -> Step:
         trouble="",
     )
     return started, [*before, RecordIntent(bot.bot_id, epoch, bot.priority)]
+
+
+def hold_back(bot: Bot, *before: Instruction) -> Step:
+    """STOPPED for the host's sake: wanted, and started as soon as the host releases it."""
+    if bot.state is State.STOPPED:
+        return replace(bot, queued=True, reason=bot.held_for), list(before)
+    over = bot.run in ("launching", "alive", "ended")
+    held, instructions = rest(bot, State.STOPPED, bot.held_for, *before, run_over=over)
+    return replace(held, queued=True), instructions
 
 
 def fresh(bot: Bot) -> Bot:
@@ -153,6 +165,7 @@ def rest(bot: Bot, state: State, reason: str, *before: Instruction, run_over: bo
         bot,
         state=state,
         reason=reason,
+        queued=False,
         run="ended" if run_over else "none",
         hello=False,
         running_since=None,
@@ -212,14 +225,14 @@ def after_failure(bot: Bot, now: float, rng: Random, *, cause: Cause, status: in
 
 def steer(bot: Bot, now: float) -> Step:
     """A living, ready run: bring it from what it is (RUNNING or PAUSED) to what is wanted, and set its deadline."""
-    if (bot.state is State.PAUSED) == (bot.wanted is Wanted.PAUSED):
+    if (bot.state is State.PAUSED) == (bot.aim is Wanted.PAUSED):
         return timed(replace(bot, answer_by=None)), []
     return ask(bot, now)
 
 
 def ask(bot: Bot, now: float) -> Step:
     """Ask the run for what is wanted; asked again when no answer comes within `stop_timeout`."""
-    pause = bot.wanted is Wanted.PAUSED
+    pause = bot.aim is Wanted.PAUSED
     request = SendPause(bot.bot_id, bot.epoch) if pause else SendResume(bot.bot_id, bot.epoch)
     return timed(replace(bot, answer_by=now + bot.limits.stop_timeout)), [request]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from supervisor.policy import ending, events, operators, starting
+from supervisor.policy import ending, events, holding, operators, starting
 from supervisor.policy.events import Event
 from supervisor.policy.states import State
 from supervisor.policy.steps import TARGETS, Handler
@@ -133,6 +133,29 @@ _row(
     operators.cancel_backoff,
     _KEPT,
     operators.stop,
+)
+for _hold in (events.HostPause, events.HostStop, events.HostRelease):
+    _row(
+        _hold,
+        holding.hold_stopped,
+        holding.hold_starting,
+        holding.hold_running,
+        holding.hold_running,
+        holding.hold_later,
+        holding.hold_later,
+        holding.hold_later,
+        holding.hold_starting,
+    )
+_row(
+    events.LimitHit,
+    _LATE,
+    _UNREADY,
+    holding.limit_hit,
+    holding.limit_hit,
+    _ENDING,
+    _LATE,
+    _LATE,
+    _HELLO,
 )
 _row(
     events.Recorded,

@@ -41,7 +41,7 @@ _LONGEST_WORD: Final = 128
 #: What a viewer may ask. Whatever is not named here is denied, so a new command is nobody's by mistake.
 VIEWERS: Final = frozenset(
     {
-        "ping", "status", "host", "show", "history", "positions", "deals", "account", "accounts", "symbols",
+        "ping", "status", "host", "show", "samples", "history", "positions", "deals", "account", "accounts", "symbols",
         "strategies", "logs", "events", "analysis",
     }
 )  # fmt: skip

@@ -130,6 +130,7 @@ class Daemon:
             asyncio.create_task(self._monitor.run(), name="monitor"),
             asyncio.create_task(self._retention(), name="retention"),
             *(asyncio.create_task(work(), name=name) for name, work in self.side.items()),
+            asyncio.create_task(self._stable.throttling.run(), name="places"),
         ]
         for task in side:
             task.add_done_callback(_watched)
@@ -179,15 +180,17 @@ class Daemon:
 
     async def _retention(self) -> None:
         """Once an hour, and a minute after the start, drop what is too old."""
-        from store import journal, runs
+        from store import journal, runs, samples
 
         settings = self._stable.config.supervisor
         await asyncio.sleep(60.0)
         while True:
             before = clock.wall() - settings.journal_days * 86_400
+            sampled_before = clock.wall() - settings.sample_days * 86_400
 
-            def prune(conn: object, before: float = before) -> None:
+            def prune(conn: object, before: float = before, sampled: float = sampled_before) -> None:
                 journal.prune(conn, before=before, keep=settings.journal_rows)  # type: ignore[arg-type]
+                samples.prune(conn, before=sampled)  # type: ignore[arg-type]
                 runs.prune(conn, before=before, keep=10)  # type: ignore[arg-type]
 
             with contextlib.suppress(Exception):  # the disk refuses: in an hour again; status says so anyway

@@ -10,7 +10,7 @@ from typing import Any
 
 from protocol.errors import INVALID, NOT_REMEMBERED, REFUSED, StablehandError
 from supervisor import backup, succession
-from supervisor.runtime.commands import access, configure, inspect, operate, records, reload, trading
+from supervisor.runtime.commands import access, configure, inspect, operate, records, reload, samples, trading
 from supervisor.runtime.commands.analyse import Analyses
 from supervisor.runtime.control import Handler
 from supervisor.runtime.specs import SpecMaker
@@ -27,6 +27,7 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "status": inspect.status,
         "host": inspect.host,
         "show": inspect.show,
+        "samples": samples.samples,
         "start": operate.start,
         "stop": operate.stop,
         "restart": operate.restart,

@@ -65,6 +65,7 @@ class Performer:
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
+    admit: Callable[[instructions.RecordIntent], None] | None = None  # the queue before a start
     intents: list[tuple[Intent, int, Callable[[Exception | None], None]]] = field(default_factory=list)
 
     def perform(self, instruction: Instruction) -> None:
@@ -74,7 +75,10 @@ class Performer:
             return
         match instruction:
             case instructions.RecordIntent():
-                self._record_intent(record, instruction)
+                if record.kind == "bot" and self.admit is not None:
+                    self.admit(instruction)
+                else:  # a gateway waits for nobody: the bots wait for it
+                    self.record_intent(record, instruction)
             case instructions.Launch():
                 self._launch(record, instruction)
             case instructions.SendFence():
@@ -102,7 +106,8 @@ class Performer:
                     data=dict(instruction.data),
                 )
 
-    def _record_intent(self, record: Record, instruction: instructions.RecordIntent) -> None:
+    def record_intent(self, record: Record, instruction: instructions.RecordIntent) -> None:
+        """Commit the intent to start; of a bot that has been let in."""
         epoch, cause = instruction.epoch, instruction.cause_id
         restart = record.run is not None
         run = self.registry.new_run(record, epoch, clock.wall(), clock.now())

@@ -17,8 +17,10 @@ from typing import Any, Final
 import msgpack
 import psutil
 
-#: USS walks all pages of a process, so it is read from a share of them in each round.
+#: USS and PSS walk all pages of a process, so they are read from a share of them in each round, and of those
+#: whose resident memory has moved by this much since.
 USS_ROUNDS: Final = 15
+USS_MOVED: Final = 4_000_000
 
 
 @dataclass(slots=True)
@@ -27,6 +29,8 @@ class Watched:
 
     process: psutil.Process
     uss: int | None = None
+    pss: int | None = None  # only where the kernel tells it
+    at_rss: int = 0
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class Probe:
     interval: float = 2.0
     watched: dict[int, Watched] = field(default_factory=dict)
     round: int = 0
+    network: tuple[float, int, int] | None = None  # (monotonic, sent, received) at the last sample
 
     def watch(self, pids: list[int]) -> None:
         """Watch exactly these processes from now on."""
@@ -56,20 +61,39 @@ class Probe:
         started, cpu = time.monotonic(), time.process_time()
         self.round += 1
         processes = {pid: self._process(pid, one) for pid, one in list(self.watched.items())}
+        values = host(self.data_dir)
+        self._rates(values)
+        used = time.process_time() - cpu
         return {
             "processes": processes,
-            "host": host(self.data_dir),
+            "host": values,
             "own": {
                 "seconds": time.monotonic() - started,
-                "cpu_seconds": time.process_time() - cpu,
+                "cpu_seconds": used,
+                "cpu_percent": round(100 * used / self.interval, 2),  # of one core
                 "processes": len(processes),
             },
         }
 
+    def _rates(self, values: dict[str, Any]) -> None:
+        """Bytes a second since the last sample; unknown at the first."""
+        values["network_sent_per_s"] = values["network_received_per_s"] = None
+        sent, received, now = values["network_sent"], values["network_received"], time.monotonic()
+        if sent is None or received is None:
+            self.network = None
+            return
+        if self.network is not None and now > self.network[0]:
+            passed = now - self.network[0]
+            # A counter that went back (an interface that left) says nothing.
+            if sent >= self.network[1] and received >= self.network[2]:
+                values["network_sent_per_s"] = (sent - self.network[1]) / passed
+                values["network_received_per_s"] = (received - self.network[2]) / passed
+        self.network = (now, sent, received)
+
     def _process(self, pid: int, one: Watched) -> dict[str, Any]:
         values: dict[str, Any] = dict.fromkeys(
-            ("cpu_percent", "rss_bytes", "uss_bytes", "threads", "open_files", "ctx_switches", "read_bytes",
-             "write_bytes")
+            ("cpu_percent", "rss_bytes", "uss_bytes", "pss_bytes", "threads", "open_files", "ctx_switches",
+             "read_bytes", "write_bytes")
         )  # fmt: skip
         process = one.process
         try:
@@ -84,9 +108,12 @@ class Probe:
                 if hasattr(process, "io_counters"):
                     io = process.io_counters()
                     values["read_bytes"], values["write_bytes"] = io.read_bytes, io.write_bytes
-                if one.uss is None or (pid + self.round) % USS_ROUNDS == 0:
-                    one.uss = process.memory_full_info().uss
-                values["uss_bytes"] = one.uss
+                rss = values["rss_bytes"]
+                moved = abs(rss - one.at_rss) > USS_MOVED
+                if one.uss is None or moved or (pid + self.round) % USS_ROUNDS == 0:
+                    full = process.memory_full_info()
+                    one.uss, one.pss, one.at_rss = full.uss, getattr(full, "pss", None), rss
+                values["uss_bytes"], values["pss_bytes"] = one.uss, one.pss
         except psutil.Error:
             pass  # gone or not ours to see: what was not read stays unknown
         return values
@@ -105,12 +132,14 @@ def host(data_dir: str) -> dict[str, Any]:
         "load1": None,
         "pressure": pressure(),
         "disk_free": None,
+        "disk_percent": None,
         "network_sent": None,
         "network_received": None,
     }
     try:
         values["load1"] = psutil.getloadavg()[0]
-        values["disk_free"] = psutil.disk_usage(data_dir).free
+        disk = psutil.disk_usage(data_dir)
+        values["disk_free"], values["disk_percent"] = disk.free, disk.percent
         network = psutil.net_io_counters()
         if network is not None:
             values["network_sent"], values["network_received"] = network.bytes_sent, network.bytes_recv

@@ -45,6 +45,7 @@ class Sample:
     cpu_percent: float | None = None
     rss_bytes: int | None = None
     uss_bytes: int | None = None
+    pss_bytes: int | None = None
     threads: int | None = None
     open_files: int | None = None
     ctx_switches: int | None = None

@@ -7,7 +7,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,10 +15,10 @@ import msgpack
 from protocol import codec
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Registry, Sample
+from supervisor.runtime.samplehistory import SampleHistory
 
 _RESTART_SECONDS: Final = 2.0
 _END_SECONDS: Final = 1.0
-_HOUR: Final = 3600.0
 
 
 class Sampling:
@@ -37,7 +36,8 @@ class Sampling:
         self.own: dict[str, Any] = {}
         self.others: dict[str, Sample] = {}  # supervisor, launchers, the probe itself
         self.sampled_at: float | None = None  # monotonic
-        self.history: deque[tuple[float, dict[str, Any]]] = deque(maxlen=int(_HOUR / interval))
+        self.history = SampleHistory(interval)
+        self.sampled: Callable[[], None] = lambda: None  # called after each sample
 
     @property
     def pid(self) -> int:
@@ -101,7 +101,13 @@ class Sampling:
         self.host = message["host"]
         self.own = message["own"]
         self.sampled_at = now
-        self.history.append((now, self.host))
+        running = {
+            one.bot_id: one.sample
+            for one in self._registry.by_name.values()
+            if one.sample is not None and one.sample.at == now
+        }
+        self.history.take(clock.wall(), self.host, running)
+        self.sampled()
 
     async def _end(self) -> None:
         process, self._process = self._process, None

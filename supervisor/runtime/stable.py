@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -28,6 +28,9 @@ from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.zap import KeyDoor
+
+if TYPE_CHECKING:
+    from supervisor.runtime.throttling import Throttling
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Stable:
     server_key: str = ""  # public key of the secured sockets
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
+    throttling: Throttling = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
     loop_lag: float = 0.0

@@ -15,11 +15,12 @@ import zmq
 from protocol import keys
 from protocol.endpoints import run_directory
 from store import bots as bot_table
-from store import clients, journal, meta
+from store import clients, journal, meta, samples
 from store import runs as run_table
 from store.bots import BotRow
 from store.clients import ClientKey
 from store.database import Database, open_database
+from store.samples import Minute
 from store.writer import Writer
 from supervisor.config import Config
 from supervisor.policy.fleet import Fleet
@@ -50,9 +51,11 @@ from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
+from supervisor.runtime.throttling import Throttling
 from supervisor.runtime.zap import BUS, CONTROL, KeyDoor
 
 _GATEWAYS_UP = 20.0
+_SAMPLE_PATIENCE = 1.0
 
 
 class Builder:
@@ -123,6 +126,11 @@ class Builder:
         specs = SpecMaker(config, self.data_dir, installation, bound.endpoints)
         performer = self._performer(stable, specs, queue)
         listener.performer = performer
+        stable.throttling = Throttling(stable)
+        stable.throttling.admitting.start = performer.record_intent
+        performer.admit = stable.throttling.admitting.ask
+        stable.sampling.sampled = stable.throttling.sampled
+        stable.sampling.history.minute_over = lambda minute: _keep_minute(stable, minute)
         self.on_lost = listener.launcher_lost
         daemon = Daemon(
             stable,
@@ -282,6 +290,11 @@ def lock_path(data_dir: Path, record: Record) -> Path:
 def _importance(record: Record) -> tuple[int, int, int]:
     """Gateways first, since bots wait for them; then the most important bots."""
     return (record.kind != "gateway", -(record.config.priority if record.config else 0), record.bot_id)
+
+
+def _keep_minute(stable: Stable, minute: Minute) -> None:
+    """Into the store; what it refuses is lost, and nobody waits for it."""
+    stable.writer.submit(lambda conn: samples.append(conn, minute), lambda result: None, patience=_SAMPLE_PATIENCE)
 
 
 def _lag(stable: Stable) -> Callable[[float], None]:

@@ -14,7 +14,7 @@ from protocol.client import CommandFailed
 from protocol.errors import NOT_REMEMBERED
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text
-from tests.faults import full, locked, refusing, small_disk
+from tests.diskfaults import full, locked, refusing, small_disk
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]

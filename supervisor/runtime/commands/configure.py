@@ -135,6 +135,8 @@ async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, 
         stable.chronicle.add("removed", f"removed; {texts[record.name]}", bot=record.name, bot_id=record.bot_id,
                              cause_id=cause)  # fmt: skip
         stable.fleet.remove(record.bot_id)
+        stable.throttling.easing.forget(record.bot_id)
+        stable.sampling.history.forget(record.bot_id)
         stable.registry.drop(record)
     stable.accounts.refresh_rosters()
     return {"removed": [record.name for record in chosen], "positions": texts}
@@ -206,7 +208,9 @@ def reconfigure(stable: Stable, record: Record, config: BotConfig, cause: str) -
 
 
 def want(stable: Stable, record: Record, cause: str) -> None:
-    """Set off what is wanted of a bot that has just become known."""
+    """Set off what is wanted of a bot that has just become known; where places are limited, it waits for one."""
+    if stable.throttling.seats.on:
+        stable.post(events.HostStop(record.bot_id, reason=stable.throttling.seats.reason))
     if record.wanted == "running":
         stable.post(events.WantRunning(record.bot_id, cause_id=cause))
     elif record.wanted == "paused":

@@ -68,6 +68,7 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "account": record.account,
         "priority": config.priority,
         "pace": record.pace,
+        "held": bot.held,
         "restarts": bot.restarts,
         "uptime_s": round(now - run.started, 1) if run is not None and up else None,
         "heartbeat_age_s": round(now - run.beat_at, 2) if run is not None and beat is not None else None,
@@ -80,8 +81,11 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "cpu_percent": sample.cpu_percent if sample else None,
         "rss_bytes": sample.rss_bytes if sample else None,
         "uss_bytes": sample.uss_bytes if sample else None,
+        "pss_bytes": sample.pss_bytes if sample else None,
+        "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
-        "reason": "" if bot.reason == bot.state.value else bot.reason,  # "stopped: stopped" tells nothing
+        "reason": stable.throttling.admitting.reason(bot.bot_id)
+        or ("" if bot.reason == bot.state.value else bot.reason),  # "stopped: stopped" tells nothing
     }
 
 
@@ -92,6 +96,7 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     sampling = stable.sampling
     return {
         **sampling.host,
+        "throttle": stable.throttling.describe(),
         "loop_lag_ms": round(stable.loop_lag * 1000, 1),
         "bots": dict(counts),
         "probe": sampling.own,

@@ -17,13 +17,25 @@ from botproc.strategy import COLUMNS, Signal, Strategy, StrategyParams, crossing
 from botproc.window import Window
 from broker.api import RATES_DTYPE
 
-BUILT_IN = ("MA_CROSSOVER", "RSI_CROSSOVER", "BOLLINGER_REVERSION")
+BUILT_IN = tuple(loader.known())
+FIRST = ("MA_CROSSOVER", "RSI_CROSSOVER", "BOLLINGER_REVERSION")
 VARIANTS = [
     *((name, {}) for name in BUILT_IN),
     ("MA_CROSSOVER", {"fast": 3, "slow": 8}),
     ("RSI_CROSSOVER", {"rsi": 5, "rsi_ma": 3, "trend": 10}),
     ("RSI_CROSSOVER", {"rsi": 30, "trend": 600}),
     ("BOLLINGER_REVERSION", {"length": 40, "std": 1.0, "trend": 10}),
+    ("BOLLINGER_SQUEEZE", {"length": 5, "squeeze_window": 300, "rsi": 2}),
+    ("QUANTUM_VELOCITY", {"ema": 3, "length": 50}),
+    ("PULSE_SYNC", {"trend": 600, "macd_fast": 2, "macd_slow": 3, "macd_signal": 2}),
+    ("PULSE_SYNC", {"trend": 2, "macd_fast": 2, "macd_slow": 3, "macd_signal": 2, "stoch_k": 190, "stoch_d": 9}),
+    ("TURTLE_BREAKOUT", {"entry": 55, "exit": 55}),
+    ("ICHIMOKU_CLOUD", {"tenkan": 1, "kijun": 2, "senkou": 3, "use_cloud_filter": False}),
+    ("DYNAMIC_BREAKOUT", {"donchian": 400, "ema": 2, "atr": 2}),
+    ("QUANTUMBOTX_HYBRID", {"adx": 2, "fast": 3, "slow": 9, "length": 4, "trend": 5}),
+    ("QUANTUMBOTX_CRYPTO", {"adx": 2, "rsi": 2, "fast": 2, "slow": 3, "length": 2, "trend": 2}),
+    ("INDEX_MOMENTUM", {"rsi": 2, "volume": 90, "session_filter": False}),
+    ("INDEX_BREAKOUT_PRO", {"breakout": 300, "confirm": 7, "trend": 9}),
 ]
 
 
@@ -175,7 +187,7 @@ def test_side_sees_the_smallest_price_step_and_not_the_rounding() -> None:
 
 
 def test_explanations_are_sentences_with_figures() -> None:
-    for name in BUILT_IN:
+    for name in FIRST:
         strategy = loader.build(name, {})
         bars = walk(900)
         texts = {strategy.decide(bars.iloc[:end]).action: strategy.decide(bars.iloc[:end]) for end in range(300, 900)}
@@ -187,7 +199,8 @@ def test_explanations_are_sentences_with_figures() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_an_analysis_takes_less_than_a_millisecond(name: str) -> None:
-    strategy, bars = loader.build(name, {}), walk(250)
+    strategy = loader.build(name, {})
+    bars = walk(max(250, strategy.lookback))
     best = math.inf
     for _ in range(200):  # the best of many: the machine may be busy
         started = time.perf_counter()
@@ -226,3 +239,28 @@ def test_an_answer_that_is_no_signal_is_named() -> None:
 
     with pytest.raises(TypeError, match="SILENT answered None; a Signal"):
         Silent(StrategyParams()).decide(walk(2))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_columns_at_hand_are_all_that_a_rule_of_ours_takes(name: str) -> None:
+    strategy = loader.build(name, {})
+    assert strategy.columns_only
+    bars, needed = walk(strategy.lookback + 200), strategy.lookback
+    stale = walk(needed, seed=3)
+    for end in range(needed, needed + 200, 7):
+        cut = bars.iloc[end - needed : end]
+
+        def column(wanted: str, cut: pd.DataFrame = cut) -> Any:
+            if wanted == "time":
+                return cut["time"].dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.float64)
+            return cut[wanted].to_numpy(dtype=np.float64)
+
+        assert strategy.decide(stale, None, column) == strategy.decide(cut)
+
+
+def test_a_rule_of_somebody_else_gets_its_frames() -> None:
+    class Mine(type(loader.build("MA_CROSSOVER", {}))):  # type: ignore[misc]
+        def analyze(self, bars: pd.DataFrame) -> Signal:
+            return Signal("HOLD", float(bars["close"].iloc[-1]), "Mine.")
+
+    assert Mine.columns_only is False

@@ -467,3 +467,28 @@ def test_a_draft_is_never_changed_after_it_was_sent() -> None:
     with pytest.raises(AttributeError):
         draft.volume = 9.0  # type: ignore[misc]
     assert replace(draft, volume=9.0) != draft
+
+
+def test_exit_closes_what_is_held_and_opens_nothing() -> None:
+    stall = Stall()
+    assert stall.say("EXIT") == "none" and stall.orders == []
+    assert [stall.say(action) for action in ("BUY", "EXIT", "EXIT", "SELL", "EXIT")] == [
+        "opened", "closed", "none", "opened", "closed",
+    ]  # fmt: skip
+    assert stall.orders == [("open", "buy"), ("close", "buy"), ("open", "sell"), ("close", "sell")]
+    assert stall.rows[1][1].endswith("EXIT: Because.")
+    stall.say("BUY")
+    stall.trader.entries = False  # draining: an exit is what it wants
+    assert stall.say("EXIT") == "closed"
+
+
+def test_a_strategy_is_told_what_the_terminal_says_of_its_position() -> None:
+    stall = Stall()
+    stall.say("BUY")
+    held = stall.trader.own_position(fresh=False)
+    assert held is not None and (held.side, held.volume, held.price) == ("buy", 0.5, 1.1001)
+    stall.broker.open = None  # the stop was hit within the bar
+    assert stall.trader.own_position(fresh=False) == held
+    assert stall.trader.own_position(fresh=True) is None
+    stall.broker.deaf = True
+    assert stall.trader.own_position(fresh=True) is None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker import api
-from broker.gateway.requests import mismatch, request_of, status_of
+from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
 from broker.structs import TradeDeal, TradePosition
 from protocol.messages import Order
@@ -99,10 +99,10 @@ def test_moved_stops_are_seen_on_the_position() -> None:
 
 def test_a_close_names_its_position_and_takes_the_other_side() -> None:
     info = {"filling_mode": 2}
-    request = request_of(order(action="close", position=55), info, 1.0, 2.0)
+    request = request_of(order(action="close", position=55), filling_of(info), 1.0, 2.0)
     assert (request["type"], request["price"], request["position"]) == (api.ORDER_TYPE_SELL, 1.0, 55)
     assert request["type_filling"] == api.ORDER_FILLING_IOC
-    opening = request_of(order(sl=0.5, tp=3.0, comment="a comment that is too long"), info, 1.0, 2.0)
+    opening = request_of(order(sl=0.5, tp=3.0, comment="a comment that is too long"), filling_of(info), 1.0, 2.0)
     assert (opening["type"], opening["price"], opening["sl"], opening["tp"]) == (api.ORDER_TYPE_BUY, 2.0, 0.5, 3.0)
     assert len(opening["comment"]) == 16
     assert "position" not in opening

@@ -53,6 +53,17 @@ class Lifecycle(RuleBasedStateMachine):
     def stop(self, kind: type[Any], mode: str) -> None:
         self.world.apply(kind(1, mode))
 
+    # --- the host ------------------------------------------------------------------------------------
+
+    @rule(kind=st.sampled_from([ev.HostPause, ev.HostStop, ev.HostRelease]))
+    def host(self, kind: type[Any]) -> None:
+        self.world.apply(kind(1, "cpu 97 %"))
+
+    @precondition(lambda self: self.world.bot.run == "alive")
+    @rule(step=st.sampled_from(["restart", "kill", "quarantine"]))
+    def limit(self, step: Any) -> None:
+        self.world.apply(ev.LimitHit(1, self.world.bot.epoch, "memory 600 MB, 500 allowed", step))
+
     # --- disk, launcher, gateway, lock -------------------------------------------------------------
 
     @precondition(lambda self: self.world.intents)
@@ -162,7 +173,7 @@ class Lifecycle(RuleBasedStateMachine):
             Wanted.RUNNING: State.RUNNING,
             Wanted.PAUSED: State.PAUSED,
             Wanted.STOPPED: State.STOPPED,
-        }[bot.wanted]
+        }[bot.aim]
         if bot.state is not reached:
             assert bot.state in (State.FAILED, State.STOPPED), bot.story
             assert bot.reason, bot.story

@@ -15,7 +15,7 @@ from supervisor.policy import instructions as do
 from supervisor.policy.events import EVENTS
 from supervisor.policy.lifecycle import InvalidTransition, decide
 from supervisor.policy.page import render
-from supervisor.policy.states import Bot, Cause, Limits, Purpose, Run, State, Wanted
+from supervisor.policy.states import Bot, Cause, Hold, Limits, Purpose, Run, State, Wanted
 from supervisor.policy.steps import TARGETS
 from supervisor.policy.table import TABLE
 
@@ -61,6 +61,9 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "Exited": (EPOCH, 9, -1, 9),
     "LockHeld": (EPOCH, 41),
     "Hung": (EPOCH, "no heartbeat for 6 s"),
+    "HostPause": ("cpu 97 %",),
+    "HostStop": ("cpu 97 %",),
+    "LimitHit": (EPOCH, "memory 600 MB, 500 allowed"),
 }
 
 
@@ -68,12 +71,15 @@ def test_no_cell_starts_a_run_beside_one_that_may_live() -> None:
     """The rule of rules, over the whole product: a new intent only after the end of the run before was told."""
     ends = (events.Exited, events.Gone, events.LockHeld, events.LaunchFailed)
     asked = 0
-    for (state, kind), wanted, restart in product(TABLE, Wanted, ("permanent", "temporary")):
-        purposes: tuple[Purpose, ...] = ("stop", "restart", "hang") if state is State.STOPPING else ("",)
+    holds: tuple[Hold, ...] = ("", "pause", "stop")
+    for (state, kind), wanted, restart, held in product(TABLE, Wanted, ("permanent", "temporary"), holds):
+        purposes: tuple[Purpose, ...] = (
+            ("stop", "restart", "hang", "hold", "quarantine") if state is State.STOPPING else ("",)
+        )
         for run, purpose in product(RUNS[state], purposes):
             limits = Limits(restart=restart)  # type: ignore[arg-type]
             bot = Bot(1, "alpha", state=state, wanted=wanted, run=run, purpose=purpose, epoch=EPOCH, limits=limits)
-            bot = replace(bot, deadline=1.0, hello=run == "alive")
+            bot = replace(bot, deadline=1.0, hello=run == "alive", held=held, queued=state is State.STOPPED)
             given = SAMPLES.get(kind.__name__, (EPOCH,) if issubclass(kind, events.RunEvent) else ())
             try:
                 after, instructions = decide(bot, kind(1, *given), 2.0, Random(1))
@@ -83,6 +89,7 @@ def test_no_cell_starts_a_run_beside_one_that_may_live() -> None:
             if any(isinstance(i, do.RecordIntent | do.Launch) for i in instructions):
                 asked += 1
                 assert not may_live, (state, kind, run)
+                assert after.held != "stop", "started although the host holds it"
             if may_live:
                 assert after.run in ("launching", "alive"), (state, kind, run)
                 assert after.state not in (State.STOPPED, State.FAILED, State.BACKOFF), (state, kind, run)

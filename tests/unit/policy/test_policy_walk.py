@@ -33,6 +33,12 @@ def _news_of_a_process(world: World, rng: Random) -> None:
 
 
 def _operate(world: World, rng: Random) -> None:
+    if rng.random() < 0.25:
+        world.apply(rng.choice([ev.HostPause, ev.HostStop, ev.HostRelease, ev.HostRelease])(1, "cpu 97 %"))
+        return
+    if world.bot.run == "alive" and rng.random() < 0.05:
+        world.apply(ev.LimitHit(1, world.bot.epoch, "memory", rng.choice(["restart", "kill", "quarantine"])))
+        return
     kind: Any = rng.choice([ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.WantStopped, ev.StandDown])
     if kind in (ev.WantStopped, ev.StandDown):
         world.apply(kind(1, rng.choice(["keep", "keep", "kill"])))

@@ -178,6 +178,9 @@ class World:
         assert len(self.alive) <= 1, "two living runs"
         if self.alive and bot.state in (State.STOPPED, State.FAILED, State.BACKOFF):
             raise AssertionError(f"{bot.state} beside a living process: {bot.story}")
+        assert not (self.launches and bot.held == "stop" and bot.state is State.STARTING), "launched although held"
+        if bot.queued:
+            assert bot.state is State.STOPPED and bot.held == "stop", "queued, and nothing holds it"
         if bot.kind == "bot" and bot.limits.restart == "permanent":
             assert len(bot.failures) <= bot.limits.intensity + 1
         if bot.state in (State.STOPPED, State.FAILED):

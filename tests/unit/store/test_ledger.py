@@ -106,7 +106,7 @@ def test_the_entry_of_a_decision_is_found_in_any_epoch(conn: Connection) -> None
     ledger.add_intents(conn, [close])
     assert ledger.entry_for_decision(conn, 1, "d2") is None
     ledger.add_intents(conn, [entry, intent(2, epoch=2, decision="d3")])
-    assert ledger.entry_for_decision(conn, 1, "d2") == entry
+    assert ledger.entry_for_decision(conn, 1, "d2") == entry.id
     assert ledger.entry_for_decision(conn, 2, "d2") is None
 
 

@@ -126,6 +126,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("bot_id", "epoch", name="uq_runs_bot_id_epoch"),
         sa.UniqueConstraint("token", name="uq_runs_token"),
     )
+    op.create_table(
+        "samples",
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("host", sa.JSON(), nullable=False),
+        sa.Column("bots", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("at", name="pk_samples"),
+    )
     op.create_index(
         "ix_runs_open",
         "runs",
@@ -137,6 +144,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("samples")
     op.drop_table("runs")
     op.drop_table("meta")
     op.drop_table("leases")

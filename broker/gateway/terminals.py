@@ -1,0 +1,52 @@
+"""The terminal that a gateway holds: what it must be able to do, and which one an account has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from broker.api import Terminal
+from broker.paper.remote import open_remote
+from broker.paper.terminal import PaperTerminal, Step
+from protocol.botconfig import AccountConfig
+from protocol.errors import StablehandError
+from protocol.spec import RunSpec
+
+#: The embedded terminal dies with the gateway: no request outlives it, so absence counts soon after a start.
+_SETTLE_EMBEDDED: Final = 0.25
+_HANG_LIMIT: Final = 15.0
+
+
+class HeldTerminal(Terminal, Protocol):
+    """A terminal whose market a gateway moves."""
+
+    @property
+    def lockstep(self) -> bool: ...
+    @property
+    def interval(self) -> float | None: ...
+    @property
+    def now(self) -> int: ...
+    def step(self) -> Step | None: ...
+    def close(self) -> None: ...
+
+
+def open_terminal(spec: RunSpec) -> HeldTerminal:
+    """The terminal of the account. Raises StablehandError with the reason why it cannot be used."""
+    if spec.account is None:
+        raise StablehandError(f"gateway {spec.name} has no account to hold")
+    folder, base = Path(spec.data_dir), Path(spec.config_dir)
+    if spec.account.terminal == "process":
+        # Its functions are made by name, which a protocol's check cannot see.
+        return cast(HeldTerminal, open_remote(spec.account, name=spec.account_name, folder=folder, base_dir=base))
+    database = folder / f"paper-{spec.account_name}.db"
+    return PaperTerminal(spec.account, name=spec.account_name, database=database, base_dir=base)
+
+
+def settle_of(account: AccountConfig) -> float:
+    """Seconds after which the absence of a deal counts: longer than a request can still be on its way."""
+    return _SETTLE_EMBEDDED if account.terminal == "embedded" else 1.5 * account.terminal_timeout_seconds + 0.5
+
+
+def hang_limit_of(account: AccountConfig) -> float:
+    """Seconds that one call may last before the gateway counts as hung."""
+    return max(_HANG_LIMIT, account.terminal_timeout_seconds + 5.0)

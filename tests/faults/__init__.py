@@ -1,0 +1,1 @@
+"""Faults on the order path, with real processes: gateway, terminal and bots."""

@@ -1,0 +1,155 @@
+"""A real gateway, a real terminal in its own process with the crossing before it, and real bots. All by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from broker.paper.remote import RemoteTerminal
+from protocol.botconfig import BotConfig
+from protocol.codec import pack
+from protocol.messages import Ready
+from tests.faults.crossing import Crossing, Policy
+from tests.gateway_rig import Rig
+from tests.scale import TERMINAL_TIMEOUT
+from tests.support import eventually
+
+HERE = Path(__file__).resolve().parent
+SYMBOLS = ("EURUSD", "GBPUSD")
+#: Trades the smallest volume with a stop that is hardly ever reached.
+_BOT = {
+    "account": "main", "strategy": "flipper:Flipper", "risk_percent": 0.01, "min_lot": "accept",
+    "sl_atr_multiplier": 20.0, "tp_atr_multiplier": 0.0, "check_interval_seconds": 0.5,
+}  # fmt: skip
+
+
+class Stage:
+    """A context manager: it leaves no process behind."""
+
+    def __init__(self, *, policy: Policy = "keep", timeout: float = TERMINAL_TIMEOUT, speed: float = 0.01) -> None:
+        # Short: the sockets' paths must fit.
+        self.folder = Path(tempfile.mkdtemp(prefix="sf-"))
+        account: dict[str, Any] = {
+            "terminal": "process", "terminal_timeout_seconds": timeout, "bars_per_second": speed,
+            "symbols": SYMBOLS, "balance": 100_000.0,
+        }  # fmt: skip
+        self.rig = Rig(self.folder, account)
+        self.ledger = self.folder / "ledger-main.db"
+        self._real = self.folder / "real.sock"
+        self.terminal = self._start_terminal(account)
+        self.crossing = Crossing(self.folder / "paper-main.sock", self._real, self.ledger, self.kill_gateway, policy)
+        #: The test's own line to the terminal, past the crossing.
+        self.direct: Any = RemoteTerminal(self._real, timeout=20.0)
+        assert eventually(self.direct.hello, 30.0, what="terminal")
+        self.bots: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
+        self.start_gateway()
+
+    # --- processes -----------------------------------------------------------------------------------
+
+    def _start_terminal(self, account: dict[str, Any]) -> subprocess.Popen[bytes]:
+        told = {
+            "account": account | {"terminal": "embedded"}, "name": "main", "orphan_after": 600.0,
+            "database": str(self.folder / "paper-main.db"), "base_dir": str(self.folder),
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "broker.paper.server", str(self._real)], stdin=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(told).encode())
+        process.stdin.close()
+        return process
+
+    def start_gateway(self) -> None:
+        """Start one and wait until it is ready."""
+        self.rig.supervisor.told.clear()
+        self.rig.start()
+        self.rig.supervisor.wait(Ready, timeout=60.0)
+
+    @property
+    def gateway(self) -> subprocess.Popen[bytes]:
+        """The newest gateway process."""
+        return self.rig.processes[-1]
+
+    def kill_gateway(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.gateway.kill()
+        self.gateway.wait(10)
+
+    def revive(self) -> None:
+        """Start a gateway where the last one is dead."""
+        if self.gateway.poll() is not None:
+            self.start_gateway()
+
+    def start_bot(self, bot_id: int, epoch: int, symbol: str) -> subprocess.Popen[bytes]:
+        """Fence an epoch in, then start its run: a real bot with a strategy that turns on every bar."""
+        assert self.rig.supervisor.fence(bot_id, epoch).ok
+        config = BotConfig.model_validate(_BOT | {"name": f"bot{bot_id}", "market": symbol})
+        spec = self.rig.bot_spec(bot_id, epoch).model_copy(
+            update={
+                "bot": config,
+                "lock_path": str(self.lock_of(bot_id)),
+                "log_path": str(self.folder / f"bot{bot_id}-{epoch}.log"),
+                "python_path": (str(HERE),),
+                "token": f"run-{bot_id}-{epoch}-{os.urandom(4).hex()}",
+            }
+        )
+        process = subprocess.Popen([sys.executable, "-m", "botproc"], stdin=subprocess.PIPE, start_new_session=True)
+        assert process.stdin is not None
+        process.stdin.write(pack({"spec": spec.model_dump(), "code_hash": ""}))
+        process.stdin.close()
+        self.bots[bot_id, epoch] = process
+        return process
+
+    def lock_of(self, bot_id: int) -> Path:
+        """The lock file of a bot."""
+        return self.folder / "locks" / f"bot{bot_id}"
+
+    # --- what is known -------------------------------------------------------------------------------
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Of the ledger."""
+        with closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=10.0)) as ledger:
+            return ledger.execute(query, values).fetchall()
+
+    def done_orders(self, bot_id: int, epoch: int | None = None) -> int:
+        """How many orders of a bot were done."""
+        query = (
+            "SELECT count(*) FROM order_intents i JOIN order_results r ON r.id = i.id"
+            " WHERE r.status = 'done' AND i.bot_id = ? AND i.epoch = coalesce(?, i.epoch)"
+        )
+        return int(self.rows(query, bot_id, epoch)[0][0])
+
+    def unresolved(self) -> list[tuple[Any, ...]]:
+        """Ids of the intents whose outcome is not known."""
+        return self.rows(
+            "SELECT i.id FROM order_intents i LEFT JOIN order_results r ON r.id = i.id"
+            " WHERE r.id IS NULL OR r.status = 'unknown'"
+        )
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in (*self.bots.values(), *self.rig.processes, self.terminal):
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait(10)
+        self.crossing.close()
+        self.rig.__exit__(kind, error, trace)
+        if error is None:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""A bot's priority at the operating system: lowered with all its threads, and given back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from supervisor.runtime import ospriority
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux gives a priority back")
+SLEEPER = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print('up', flush=True)"
+
+
+@pytest.fixture
+def pid() -> Iterator[int]:
+    """A process with two threads, which leads a group of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None and process.stdin is not None
+    process.stdout.readline()
+    yield process.pid
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+
+
+def lowered(pid: int) -> set[bool]:
+    """Whether each thread is below the usual."""
+    threads = [one.id for one in psutil.Process(pid).threads()]
+    assert len(threads) == 2
+    return {os.getpriority(os.PRIO_PROCESS, one) > 0 or os.sched_getscheduler(one) == os.SCHED_BATCH for one in threads}
+
+
+@pytest.mark.parametrize("method", ["nice", "batch"])
+def test_lowered_and_given_back(pid: int, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if method == "nice" and ospriority.method() != "nice":
+        pytest.skip("no privilege to raise a priority here")
+    monkeypatch.setattr(ospriority, "method", lambda: method)
+    assert lowered(pid) == {False}
+    assert ospriority.lower(pid, 10)
+    assert lowered(pid) == {True}
+    assert ospriority.lower(pid, 0)
+    assert lowered(pid) == {False}
+
+
+def test_a_process_that_is_gone_is_no_error() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    process.wait(10)
+    assert not ospriority.lower(process.pid, 10)
