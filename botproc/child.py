@@ -23,6 +23,8 @@ from protocol.locks import FileLock, LockHeld
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
 
 EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
+_OOM_BOT: Final = b"500"
+_OOM_GATEWAY: Final = b"250"
 _SWITCH: Final = 0.0005
 _FEWEST_FILES: Final = 64  # below that a bot cannot even come up
 _ALL_DESCRIPTORS: Final = 1 << 20
@@ -63,7 +65,6 @@ def _apart(keep: tuple[int, ...], work: Callable[[], int]) -> NoReturn:
     try:
         detach(*keep)
         gc.enable()
-        _prefer_for_oom()
         status = work()
     except BaseException:  # nothing may climb back into the launcher's stack
         _last_words()
@@ -80,7 +81,6 @@ def spawned(spec: RunSpec, code_hash: str) -> int:
         signal.signal(name, signal.SIG_DFL)
     status = EXIT_SOFTWARE
     try:
-        _prefer_for_oom()
         status = live(spec, code_hash)
     except BaseException:
         _last_words()
@@ -103,6 +103,7 @@ def detach(*keep: int) -> None:
 
 def live(spec: RunSpec, code_hash: str) -> int:
     """Open the files, take the lock, do the work; the exit code. Raises only what opening the files raises."""
+    _prefer_for_oom(spec.kind)
     sys.setswitchinterval(_SWITCH)  # a thread with something to send must not wait 5 ms for one that computes
     _limit_files(spec)
     logs.take_output(logs.raw_path(spec.log_path), spec.log_max_bytes)
@@ -162,14 +163,14 @@ def _limit_files(spec: RunSpec) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _prefer_for_oom() -> None:
-    """When memory ends, the kernel should take a bot, which is restarted, before the supervisor. Best effort."""
+def _prefer_for_oom(kind: str) -> None:
+    """When memory ends, the kernel takes bots first, then a gateway, the supervisor last. Best effort."""
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     except OSError:
         return
     try:
-        os.write(fd, b"500")
+        os.write(fd, _OOM_GATEWAY if kind == "gateway" else _OOM_BOT)
     except OSError:
         return
     finally:

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from console import settings
-from console.commands import backtest, bots, config, halts, looking, machine, running, trading
+from console.commands import (
+    backtest,
+    backups,
+    bots,
+    config,
+    halts,
+    keys,
+    looking,
+    machine,
+    running,
+    service,
+    trading,
+)
 from protocol.errors import InvalidInput, Refused
 
 app = typer.Typer(
@@ -19,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for theme in (running, bots, looking, machine, halts, trading, backtest, config):
+for theme in (running, service, bots, looking, machine, halts, trading, backtest, config, keys, backups):
     theme.register(app)
 
 
@@ -41,12 +53,22 @@ def _root(
             help="Configuration file; else STABLEHAND_CONFIG, else ./supervisor.toml. May stand after the verb.",
         ),
     ] = None,
+    connect: Annotated[
+        str | None,
+        typer.Option(
+            "--connect", metavar="FILE",
+            help="Speak to a supervisor on another machine, by the file that `keys new` wrote there. May stand "
+            "after the verb; else STABLEHAND_CONNECT.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:  # fmt: skip
     if config_file is not None:
         settings.choose(config_file)
+    if connect is not None:
+        settings.choose_remote(connect)
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 

@@ -41,6 +41,11 @@ def _run(arguments: list[str]) -> int:
     config, rest = take_config(arguments)
     if config is not None:
         settings.choose(config)
+    file, rest = take_connect(rest)
+    if file is not None:
+        if config is not None:
+            raise InvalidInput("-c names an installation of this machine, --connect one of another: say one of them")
+        settings.choose_remote(file)
     quick = None if "_STABLEHAND_COMPLETE" in os.environ else parse_status(rest)
     if quick is not None:
         return status(quick.bots, as_json=quick.as_json)
@@ -71,6 +76,26 @@ def take_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return config, rest
 
 
+def take_connect(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """(the file that `--connect` names, the other arguments): it may stand before or after the verb."""
+    file: str | None = None
+    rest: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            return file, [*rest, word, *left]
+        if word == "--connect":
+            if not left:
+                raise InvalidInput("--connect needs a file")
+            file = left.pop(0)
+        elif word.startswith("--connect="):
+            file = word.removeprefix("--connect=")
+        else:
+            rest.append(word)
+    return file, rest
+
+
 def parse_status(arguments: Sequence[str]) -> Status | None:
     """`status [BOT..] [--json]`; None for anything else, which typer then judges."""
     if not arguments or arguments[0] != "status":
@@ -88,6 +113,7 @@ def status(bots: Sequence[str], *, as_json: bool) -> int:
 
     with settings.connect() as client:
         rows = client.status(list(bots))
+        behind = None if as_json else client.ping().get("not_remembered")
     if as_json:
         import json
 
@@ -95,6 +121,9 @@ def status(bots: Sequence[str], *, as_json: bool) -> int:
     else:
         width, colour = grid.width_of(sys.stdout), grid.colour_of(sys.stdout)
         sys.stdout.write("\n".join(stable.lines(rows, width=width, colour=colour)) + "\n")
+        if behind:
+            sys.stdout.flush()
+            sys.stderr.write(f"stablehand: NOT REMEMBERED: {' '.join(str(behind).split())}\n")
     return DONE
 
 

@@ -14,7 +14,9 @@ from protocol.errors import InvalidInput
 
 DEFAULT: Final = "supervisor.toml"
 VARIABLE: Final = "STABLEHAND_CONFIG"
+REMOTE: Final = "STABLEHAND_CONNECT"
 _chosen: str | None = None
+_remote: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,22 @@ def choose(config: str | None) -> None:
     _chosen = config
 
 
+def choose_remote(file: str | None) -> None:
+    """What `--connect` said, for the rest of this process."""
+    global _remote
+    _remote = file
+
+
+def remote() -> Path | None:
+    """The client file of the supervisor on another machine that is meant; None: one of this machine is."""
+    named = _remote or (None if _chosen else os.environ.get(REMOTE))
+    return Path(named) if named else None
+
+
 def site() -> Site:
     """The installation that is meant. Raises InvalidInput when its file is not there or cannot be read."""
+    if remote() is not None:
+        raise InvalidInput("this is done on the supervisor's own machine, not over --connect")
     named = _chosen or os.environ.get(VARIABLE)
     path = Path(named or DEFAULT)
     try:
@@ -62,4 +78,7 @@ def site() -> Site:
 
 def connect(timeout: float = 5.0) -> ControlClient:
     """A client of the installation that is meant. Raises InvalidInput, Unreachable."""
+    file = remote()
+    if file is not None:
+        return ControlClient.from_file(file, timeout=timeout)
     return ControlClient(site().data_dir, timeout=timeout)

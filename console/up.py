@@ -10,7 +10,7 @@ import time
 from typing import IO, Any, Final
 
 from console.commands.shared import warn, write, write_json
-from console.settings import Site, connect
+from console.settings import Site, connect, remote
 from protocol.client import ControlClient
 from protocol.endpoints import Endpoints
 from protocol.errors import StablehandError, Unreachable
@@ -19,6 +19,7 @@ from protocol.process import ProcessIdentity, identity_of, is_alive
 _POLL: Final = 0.05
 #: A supervisor that answers and has not said its ready line for so long is taken as ready.
 _LINE_GRACE: Final = 2.0
+_TRIAL: Final = 120.0  # the longest that a supervisor tries its successor
 
 
 def command(site: Site, *more: str) -> list[str]:
@@ -93,24 +94,74 @@ def _exit_code(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def down(wait: float, *, as_json: bool, cmd: str = "down") -> int:
-    """Ask the supervisor to end (`down`: with all bots), and wait up to `wait` seconds until its process has gone."""
+def down(wait: float, *, as_json: bool) -> int:
+    """Ask the supervisor to end with all bots, and wait up to `wait` seconds until its process has gone."""
     with connect() as client:
         pid = int(client.ping()["pid"])
-        supervisor = identity_of(pid)
-        result = client.request(cmd)
+        supervisor = _here(pid)
+        result = client.request("down")
         gone = wait > 0 and _watch_end(client, supervisor, wait, quiet=as_json)
     if as_json:
         write_json({**result, "pid": pid, "gone": gone})
     elif wait == 0:
-        write(f"the supervisor (pid {pid}) ends" if cmd == "handover" else f"stopping everything (pid {pid})")
+        write(f"stopping everything (pid {pid})")
     elif gone:
-        what = "the bots trade on" if cmd == "handover" else "all stopped"
-        write(f"{what}; the supervisor (pid {pid}) has gone")
+        write(f"all stopped; the supervisor (pid {pid}) has gone")
     if wait > 0 and not gone:
         warn(f"the supervisor (pid {pid}) has not gone within {wait:g} s; it is still stopping")
         return 1
     return 0
+
+
+def handover(wait: float, *, leave: bool, as_json: bool) -> int:
+    """Have the supervisor replaced by a new image of itself, or by nobody (`leave`); the bots trade on."""
+    with connect() as client:
+        before = client.ping()
+        pid = int(before["pid"])
+        supervisor = _here(pid)
+        # Before it does it, it tries whether the successor would start.
+        result = client.request("handover", {"leave": leave}, timeout=_TRIAL + 10.0)
+        if result.get("in_place"):
+            after = _successor(client, before, wait)
+            done = after is not None
+        else:
+            after, done = None, _watch_end(client, supervisor, wait, quiet=True)
+    if as_json:
+        write_json({**result, "pid": pid, "gone": done and after is None, "renewed": after is not None})
+    elif after is not None:
+        versions = f"{before['version']} → {after['version']}"
+        change = versions if before["version"] != after["version"] else f"version {after['version']}"
+        write(f"the supervisor (pid {pid}) is renewed, {change}; {_processes(result['left_running'])} went on")
+    elif done:
+        write(f"the bots trade on; the supervisor (pid {pid}) has gone")
+    if not done:
+        what = "come back" if result.get("in_place") else "gone"
+        warn(f"the supervisor (pid {pid}) has not {what} within {wait:g} s; its log says why")
+        return 1
+    return 0
+
+
+def _here(pid: int) -> ProcessIdentity | None:
+    """The supervisor's process, where it is on this machine."""
+    return None if remote() is not None else identity_of(pid)
+
+
+def _successor(client: ControlClient, before: dict[str, Any], wait: float) -> dict[str, Any] | None:
+    """What the next image answers, once it has adopted every run; None when the time is over."""
+    until = time.monotonic() + wait
+    while time.monotonic() < until:
+        try:
+            after: dict[str, Any] = client.ping()
+            if after["boot"] != before["boot"] and not client.host()["bots"].get("adopting"):
+                return after
+        except StablehandError:
+            pass  # between two images nobody answers
+        time.sleep(_POLL)
+    return None
+
+
+def _processes(count: int) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"
 
 
 def _watch_end(client: ControlClient, supervisor: ProcessIdentity | None, wait: float, *, quiet: bool) -> bool:

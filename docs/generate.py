@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from botproc import catalogue, loader
 from console import page as command_line
+from console import unit
 from protocol.botconfig import AccountConfig, BotConfig, SymbolTerms, Timeframe
 from protocol.guardlimits import GuardLimits
 from supervisor.config import SupervisorConfig, ThrottleConfig
@@ -158,6 +160,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "cli.md": command_line.render,
     "lifecycle.md": lifecycle.render,
+    "../deploy/systemd/stablehand.service": partial(unit.example, "system"),
+    "../deploy/systemd/stablehand-user.service": partial(unit.example, "user"),
     "strategies.md": strategies,
 }
 

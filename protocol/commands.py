@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from protocol import keys
+from protocol.clientfile import ClientFile
 from protocol.endpoints import Endpoints
 from protocol.errors import DENIED, StablehandError
 
@@ -44,6 +45,12 @@ class Commands(ABC):
         self.endpoints = endpoints
         self.timeout = timeout
         self._key = key
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, timeout: float = TIMEOUT) -> Self:
+        """A client over the network, by the file that `stablehand keys new` wrote. Raises InvalidInput."""
+        file = ClientFile.load(Path(path))
+        return cls(endpoints=file.endpoints, key=file.keys, role=file.role, timeout=timeout)
 
     def _join(self, socket: Any, address: str) -> Any:
         socket.linger = 0

@@ -7,6 +7,7 @@ holder, for a person and for the supervisor, which confirms that pid dead before
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -29,24 +30,33 @@ class FileLock:
     """An exclusive lock, taken in the constructor and held until `release` or the end of the process.
 
     Raises LockHeld (with the holder's pid where the file tells it) when another process has it.
-    Open it after a fork, never before: a lock belongs to the open file, which a fork shares.
+    Open it after a fork, never before: a lock belongs to the open file, which a fork shares. `inherited` is the
+    descriptor that an earlier image of this very process left open; it is used when it is of that file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, inherited: int = -1) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
-        try:
-            self._fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:  # looked at only then: every start of every bot comes by here
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(path, flags, 0o600)
+        if _is_of(inherited, path):
+            self._fd = inherited
+        else:
+            try:
+                self._fd = os.open(path, flags, 0o600)
+            except FileNotFoundError:  # looked at only then: every start of every bot comes by here
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._fd = os.open(path, flags, 0o600)
+        os.set_inheritable(self._fd, False)
         if not _try_lock(self._fd):
             pid = _holder(self._fd)
             os.close(self._fd)
             self._fd = -1
             raise LockHeld(path, pid)
         # The pid is written to a fixed width and in place, so that a reader never sees half of it.
-        _pwrite(self._fd, f"{os.getpid():>12}\n".encode())
+        try:
+            _pwrite(self._fd, f"{os.getpid():>12}\n".encode())
+        except OSError:  # the disk is full: better no pid than that of an earlier holder
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
 
     def release(self) -> None:
         """Give the lock back. The file stays."""
@@ -65,6 +75,16 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _is_of(fd: int, path: Path) -> bool:
+    """Whether the descriptor is open on the file of that name."""
+    if fd < 0:
+        return False
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except OSError:
+        return False
 
 
 def holder_of(path: Path) -> int | None:

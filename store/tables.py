@@ -181,6 +181,20 @@ leases: Final = Table(
     info=SUPERVISOR,
 )
 
+#: Who may speak to the supervisor over the network. Public keys only; a revoked one stays on record.
+client_keys: Final = Table(
+    "client_keys",
+    metadata,
+    Column("id", BigInt, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),  # viewer | operator
+    Column("public_key", Text, nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    info=SUPERVISOR,
+    sqlite_autoincrement=True,
+)
+
 # --- ledger -------------------------------------------------------------------------------------------
 
 fences: Final = Table(

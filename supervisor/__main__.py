@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import json
 import logging
 import logging.handlers
+import os
 import signal
 import sys
 import tempfile
@@ -20,11 +22,16 @@ from pathlib import Path
 
 from protocol.errors import StablehandError
 from protocol.locks import FileLock, LockHeld
+from supervisor import restoring, succession
 from supervisor.config import Config, load
 from supervisor.errors import DataDirInUse
+from supervisor.runtime.attendance import Attendance, hang_up_is_ignored, in_foreground
 from supervisor.runtime.checking import file_lines
 from supervisor.runtime.daemon import Daemon
+from supervisor.runtime.limits import raise_limits
+from supervisor.runtime.notify import Notify
 from supervisor.runtime.startup import Builder
+from supervisor.succession import HeldSignals, Inheritance
 
 log = logging.getLogger("stablehand")
 
@@ -35,8 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("supervisor.toml"), metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the file and everything it names, and end")
     parser.add_argument("--gaps", action="store_true", help="with --check: list the gaps in the files of replays")
+    parser.add_argument("--restore", metavar="FOLDER", help="compare a backup with the data; --apply puts it back")
+    parser.add_argument("--restore-nothing", action="store_true", help="begin with an empty memory; with --apply")
+    parser.add_argument("--apply", action="store_true", help="with --restore: do it")
     parser.add_argument("--dump", action="store_true", help="write accounts and bots as JSON, complete, and end")
     options = parser.parse_args(argv)
+    left = succession.take(os.environ)
+    held = HeldSignals(left)
     _cheap_loop()
     sys.setswitchinterval(0.0005)  # the loop must not wait 5 ms for the thread that writes, nor that for the loop
     try:
@@ -46,8 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.check:
             return asyncio.run(_check(config, options.gaps))
-        with _own(config):
-            return asyncio.run(_serve(config))
+        if options.restore is not None or options.restore_nothing:
+            with _own(config, left):
+                sys.stdout.writelines(f"{line}\n" for line in _restore(config, options))
+            return 0
+        raise_limits()
+        notify = Notify(os.environ)
+        with _own(config, left) as lock:
+            launchers = asyncio.run(_serve(config, notify, left, held))
+            if launchers is not None:
+                succession.become(lock, launchers, notify.environment, stop=held.stop)
+            return 0
     except* StablehandError as errors:
         sys.stderr.write(f"stablehand: {_first(errors).line()}\n")
     return 2
@@ -72,14 +93,14 @@ def _first(group: BaseExceptionGroup[StablehandError]) -> StablehandError:
 
 
 @contextlib.contextmanager
-def _own(config: Config) -> Iterator[None]:
+def _own(config: Config, left: Inheritance) -> Iterator[FileLock]:
     """Hold the data directory: one supervisor each, locked before any socket is bound."""
     data_dir = config.data_dir
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("logs", "locks"):
             (data_dir / name).mkdir(mode=0o700, exist_ok=True)
-        lock = FileLock(data_dir / "supervisor.lock")
+        lock = FileLock(data_dir / "supervisor.lock", inherited=left.lock_fd)
     except LockHeld as held:
         raise DataDirInUse(f"{data_dir} is in use by supervisor process {held.pid}",
                            hint="stablehand status shows it; one data_dir serves one supervisor") from None  # fmt: skip
@@ -87,7 +108,7 @@ def _own(config: Config) -> Iterator[None]:
         raise StablehandError(f"data_dir {data_dir} cannot be written: {error.strerror}",
                               hint="set [supervisor] data_dir to a folder of yours") from None  # fmt: skip
     with lock:
-        yield
+        yield lock
 
 
 async def _check(config: Config, gaps: bool) -> int:
@@ -107,30 +128,50 @@ async def _check(config: Config, gaps: bool) -> int:
     return 0
 
 
-async def _serve(config: Config) -> int:
+def _restore(config: Config, options: argparse.Namespace) -> list[str]:
+    if options.restore_nothing:
+        return restoring.nothing(config.data_dir, apply=options.apply)
+    return restoring.restore(config.data_dir, Path(options.restore), apply=options.apply)
+
+
+async def _serve(config: Config, notify: Notify, left: Inheritance, held: HeldSignals) -> dict[str, int] | None:
+    """Supervise until told to leave. The launchers (name -> pid) when this process is to become its successor."""
     _log_to(config.data_dir / "logs" / "supervisor.log")
-    builder = Builder(config)
+    faulthandler.enable()  # a watchdog's SIGABRT leaves a stack
+    builder = Builder(config, left.launchers)
     done = False
     try:
+        notify.say("WATCHDOG=1", "STATUS=starting")
         await builder.check()
         daemon = await builder.build()
-        _on_signals(daemon)
+        stable = builder.stable
+        assert stable is not None
+        attendance = Attendance(stable, notify)
+        daemon.side["service"] = attendance.run
+        _on_signals(daemon, attendance, held)
         await builder.gateways_up()
-        bots = _count(len(config.bots), "bot")
-        assert builder.stable is not None
-        known = _count(len(builder.stable.registry.by_name), "bot")
+        known = _count(len(stable.registry.by_name), "bot")
         sys.stdout.write(
             f"stablehand: ready: {known} on {_count(len(config.accounts), 'account')}, data in {config.data_dir}\n"
         )
         sys.stdout.flush()
-        log.info("ready: %s declared, %s known", bots, known)
+        log.info("ready: %s declared, %s known", _count(len(config.bots), "bot"), known)
+        notify.ready(attendance.status())
+        daemon.leaving = lambda seconds: _tell_leaving(notify, stable.leaving, seconds)
         await daemon.run()
         done = True
+        return builder.launchers.pids() if stable.leaving == "renew" else None
     finally:
         if not done:
             await _abandon(builder)
         await builder.close()
-    return 0
+
+
+def _tell_leaving(notify: Notify, how: str, seconds: float) -> None:
+    if how == "renew":
+        notify.reloading("a new image of the supervisor takes over")
+    else:
+        notify.stopping("stopping all bots" if how == "stop" else "leaving; the bots trade on", seconds)
 
 
 async def _abandon(builder: Builder) -> None:
@@ -138,20 +179,33 @@ async def _abandon(builder: Builder) -> None:
     await builder.launchers.retire(timeout=2.0)
 
 
-def _on_signals(daemon: Daemon) -> None:
+def _on_signals(daemon: Daemon, attendance: Attendance, held: HeldSignals) -> None:
+    """SIGTERM and SIGINT stop; SIGHUP reloads a daemon, and stops what a user has in the foreground."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        held.stop = True
         daemon.leave("stop")
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+    def reload() -> None:
+        task = loop.create_task(attendance.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    reloads: set[asyncio.Task[None]] = set()
+    reactions = {"SIGTERM": stop, "SIGINT": stop, "SIGHUP": stop if in_foreground() else reload}
+    if hang_up_is_ignored() and in_foreground():
+        del reactions["SIGHUP"]
+    for name, reaction in reactions.items():
         number = getattr(signal, name, None)
         if number is None:
             continue
         try:
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, reaction)
         except NotImplementedError:  # Windows: signals come to the main thread, between two turns of the loop
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+            signal.signal(number, lambda *_, react=reaction: loop.call_soon_threadsafe(react))
+    if held.stop:  # it came while this image was coming up
+        daemon.leave("stop")
 
 
 def _log_to(path: Path) -> None:
@@ -159,6 +213,7 @@ def _log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk must not fill stderr with stacks as well
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plug-in and step
 
 

@@ -25,6 +25,7 @@ _KINDS: Final = {
 _PATTERNS: Final = {
     "market": "letters, digits and . _ # & / -; at most 32",
     "symbols": "letters, digits and . _ # & / -; at most 32",
+    "control_bind": "tcp://ADDRESS:PORT with an address of this machine, as tcp://0.0.0.0:7700",
     "currency": "three capital letters, as USD",
 }
 NAME_RULE: Final = "letters, digits, dot, dash and underscore; at most 64; the first a letter or digit"

@@ -18,6 +18,12 @@ from supervisor.complaints import NAME_RULE, did_you_mean, first, shown
 from supervisor.errors import ConfigError
 from supervisor.tomlplace import Part, line_of
 
+#: Port 65535 is left out: events take the next one.
+CONTROL_BIND = (
+    r"^$|^tcp://(\*|[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):"
+    r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-4])$"
+)
+
 
 class ThrottleConfig(Frozen):
     """How the stable keeps within the machine's means. A target of 0 is not watched."""
@@ -61,6 +67,9 @@ class SupervisorConfig(Frozen):
     """How bots start: forked from a preloaded launcher, or each as a fresh Python (the only way on Windows)."""
     transport: Literal["auto", "ipc", "tcp"] = "auto"
     """Sockets: `ipc` files in a private directory, or loopback `tcp` with CURVE keys (the only way on Windows)."""
+    control_bind: str = Field("", pattern=CONTROL_BIND)
+    """Where clients on other machines reach this supervisor, as `tcp://ADDRESS:PORT`; events come from the next port.
+    Empty: it listens to its own machine only. Always with CURVE keys, see [security](security.md)."""
     strategy_path: tuple[str, ...] = Field((), strict=False)
     """Folders of your own strategy modules, relative to this file."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,16 @@ class Daemon:
         self._client: ControlClient | None = None
         self._seen: set[int] = set()
 
-    def start(self, *, ready: bool = True, timeout: float = 60.0) -> Daemon:
-        """Start the supervisor; by default wait for its one ready line."""
+    def start(self, *, ready: bool = True, timeout: float = 60.0, before: Sequence[str] = (), **env: str) -> Daemon:
+        """Start the supervisor; by default wait for its one ready line. `before`: a command that starts it."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "--config", str(self.config)],
+            [*before, sys.executable, "-m", "supervisor", "--config", str(self.config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, _MARK: str(self.folder)},
+            env={**os.environ, _MARK: str(self.folder), **env},
         )
         if ready:
             assert self.process.stdout is not None

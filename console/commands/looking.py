@@ -122,6 +122,8 @@ def _logs(
     as_json: AsJson = False,
 ) -> int:
     """The log of a bot. --json: one JSON object a line."""
+    if follow and settings.remote() is not None:
+        raise InvalidInput("logs --follow reads the file itself", hint="over --connect: logs without --follow")
     with settings.connect() as client:
         found = client.request("logs", {"bot": bot, "lines": lines})
     tint = colour()

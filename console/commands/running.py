@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from console import main, settings, stable, up
+from console import main, roll, settings, stable, up
 from console.commands.shared import (
     AsJson,
     Bots,
@@ -43,11 +43,11 @@ def register(app: typer.Typer) -> None:
     app.command("status", rich_help_panel=PANEL)(_status)
     for verb, text in (
         ("start", "Want bots running."),
-        ("restart", "Stop bots and start them again, each in a new process."),
         ("pause", "Want bots alive, without new entries; positions are still looked after."),
         ("resume", "Want paused bots running."),
     ):
         app.command(verb, rich_help_panel=PANEL, help=text)(_verb(verb))
+    app.command("restart", rich_help_panel=PANEL)(_restart)
     app.command("stop", rich_help_panel=PANEL)(_stop)
 
 
@@ -90,11 +90,12 @@ def _down(
 
 
 def _handover(
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest wait.")] = 30.0,
+    leave: Annotated[bool, typer.Option("--leave", help="End, and let the next `up` take the bots over.")] = False,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest wait.")] = 60.0,
     as_json: AsJson = False,
 ) -> int:
-    """End the supervisor and leave the bots trading; the next `up` takes them over."""
-    return up.down(timeout, as_json=as_json, cmd="handover")
+    """Renew the supervisor in place, as after an upgrade: same process, new code; the bots trade on."""
+    return up.handover(timeout, leave=leave, as_json=as_json)
 
 
 def _status(bots: Bots = None, as_json: AsJson = False) -> int:
@@ -109,6 +110,23 @@ def _verb(verb: str) -> Callable[..., int]:
         return act(verb, chosen(bots, every, where), wait=wait, as_json=as_json)
 
     return command
+
+
+def _restart(
+    bots: Bots = None, every: Every = False, where: Where = None, wait: Wait = None,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="A few at a time, each waited for; the first that fails ends it.")
+    ] = False,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="With --rolling: how many.")] = 1,
+    as_json: AsJson = False,
+) -> int:  # fmt: skip
+    """Stop bots and start them again, each in a new process."""
+    which = chosen(bots, every, where)
+    if rolling:
+        return roll.restart(which, batch=batch, wait=60.0 if wait is None else wait, as_json=as_json)
+    if batch != 1:
+        raise InvalidInput("--batch is for --rolling")
+    return act("restart", which, wait=wait, as_json=as_json)
 
 
 def _stop(
@@ -144,6 +162,8 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool) -
         write(f"{words[1]}: {names(rest)}{_count(rest)}")
     if not (done or already or failed or missed):
         write("no bot matches")
+    if result.get("warning"):
+        warn(str(result["warning"]))
     for name, reason in failed.items():
         warn(f"{name}: {reason}")
     for name, reason in missed.items():

@@ -84,6 +84,11 @@ class Chronicle:
         self._pending.append((row, committed))
         self._soon(0)
 
+    @property
+    def waiting(self) -> int:
+        """Entries that are not written yet."""
+        return len(self._pending) + len(self._in_flight)
+
     def flushed(self) -> bool:
         """Whether all is written."""
         return not self._pending and not self._in_flight

@@ -10,13 +10,24 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import zmq
 
 from protocol import codec
-from protocol.errors import BAD_REQUEST, CONFLICT, INTERNAL, UNKNOWN_COMMAND, BadFrame, StablehandError, nearest
+from protocol.errors import (
+    BAD_REQUEST,
+    CONFLICT,
+    DENIED,
+    INTERNAL,
+    UNKNOWN_COMMAND,
+    BadFrame,
+    StablehandError,
+    nearest,
+)
 from supervisor.runtime.sockets import Pump
+from supervisor.runtime.zap import OPERATOR
 
 log = logging.getLogger("stablehand.control")
 
@@ -27,7 +38,31 @@ _IN_PROGRESS: Final = 1_000
 _MAX_REQUEST: Final = 1024 * 1024
 _LONGEST_WORD: Final = 128
 
+#: What a viewer may ask. Whatever is not named here is denied, so a new command is nobody's by mistake.
+VIEWERS: Final = frozenset(
+    {
+        "ping", "status", "host", "show", "samples", "history", "positions", "deals", "account", "accounts", "symbols",
+        "strategies", "logs", "events", "analysis", "halts",
+    }
+)  # fmt: skip
+
 Handler = Callable[[dict[str, Any], str], Awaitable[Any]]
+RoleOf = Callable[[str], str | None]
+_LOCAL: Final = ""  # the user of sockets whose protection is the directory's mode
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One socket of requests. `role_of` where its peers have proved a key."""
+
+    pump: Pump
+    role_of: RoleOf | None
+
+    def reply(self, envelope: list[bytes], answer: bytes) -> None:
+        self.pump.send([*envelope, answer])
+
+
+_Envelope = tuple[_Desk, list[bytes]]
 
 
 class Control:
@@ -39,18 +74,38 @@ class Control:
         events: zmq.Socket[Any],
         handlers: dict[str, Handler],
         bad: Callable[[Exception], None],
+        role_of: RoleOf | None = None,
     ) -> None:
+        """`role_of`: what a user (of a key) may do; None where the router asks nobody for a key."""
         self._handlers = handlers
         self._bad = bad
         self._answers: OrderedDict[str, tuple[str, bytes | None]] = OrderedDict()  # id -> (payload, answer)
-        self._waiting: dict[str, list[list[bytes]]] = {}  # id in progress -> envelopes to answer
+        self._waiting: dict[str, list[_Envelope]] = {}  # id in progress -> envelopes to answer
         self._tasks: set[asyncio.Task[None]] = set()
-        self._router = Pump(router, self._take, bad)
+        self._desks: list[_Desk] = []
+        self.publishers: list[Callable[[bytes, bytes], None]] = []  # further streams of events
+        self.listen(router, role_of)
         self._events = Pump(events, lambda frames: None, bad)  # subscriptions are only read away
+
+    def listen(self, router: zmq.Socket[Any], role_of: RoleOf | None) -> None:
+        """Take requests from this socket as well."""
+
+        def take(frames: list[zmq.Frame]) -> None:
+            # ZeroMQ's own word on who proved which key; a peer cannot set it.
+            user = str(frames[-1].get("User-Id")) if role_of is not None else _LOCAL
+            self._take(desk, user, [frame.bytes for frame in frames])
+
+        def take_local(frames: list[bytes]) -> None:
+            self._take(desk, _LOCAL, frames)
+
+        desk = _Desk(Pump(router, take if role_of else take_local, self._bad, copy=role_of is None), role_of)
+        self._desks.append(desk)
 
     def publish(self, topic: bytes, frame: bytes) -> None:
         """Send an event to whoever subscribed."""
         self._events.send([topic, frame])
+        for publish in self.publishers:
+            publish(topic, frame)
 
     async def close(self, timeout: float = 1.0) -> None:
         """Let what is being answered finish, for at most `timeout` seconds, and close."""
@@ -58,11 +113,12 @@ class Control:
             await asyncio.wait(self._tasks, timeout=timeout)
         for task in self._tasks:
             task.cancel()
-        self._router.close()
+        for desk in self._desks:
+            desk.pump.close()
         self._events.close()
 
-    def _take(self, frames: list[bytes]) -> None:
-        envelope, body = frames[:-1], frames[-1]
+    def _take(self, desk: _Desk, user: str, frames: list[bytes]) -> None:
+        envelope, body = (desk, frames[:-1]), frames[-1]
         try:
             request = codec.unpack(body, max_frame=_MAX_REQUEST)
             number, command = request["id"], request["cmd"]
@@ -76,7 +132,12 @@ class Control:
             self._bad(error)
             self._reply(envelope, _failure(None, BAD_REQUEST, text, None))
             return
-        key = str(number)
+        try:
+            _permit(desk, user, command)
+        except StablehandError as error:
+            self._reply(envelope, _failure(number, error.code, error.message, error.hint))
+            return
+        key = f"{user}/{number}" if user else str(number)  # nobody is answered from another's memory
         digest = hashlib.sha256(codec.pack([command, arguments])).hexdigest()
         known = self._answers.get(key)
         if known is not None:
@@ -122,8 +183,20 @@ class Control:
         for envelope in self._waiting.pop(key, []):
             self._reply(envelope, answer)
 
-    def _reply(self, envelope: list[bytes], answer: bytes) -> None:
-        self._router.send([*envelope, answer])
+    def _reply(self, envelope: _Envelope, answer: bytes) -> None:
+        desk, route = envelope
+        desk.reply(route, answer)
+
+
+def _permit(desk: _Desk, user: str, command: str) -> None:
+    """Raises StablehandError(denied) unless the user's role may give this command now."""
+    if desk.role_of is None:
+        return
+    role = desk.role_of(user)
+    if role is None:
+        raise StablehandError("this key is no longer known", code=DENIED, hint="it was revoked")
+    if role != OPERATOR and command not in VIEWERS:
+        raise StablehandError(f"{command}: a {role} may only look", code=DENIED, hint="it needs the role operator")
 
 
 def _failure(number: Any, code: str, message: str, hint: str | None) -> bytes:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from supervisor.policy import events, instructions
 from supervisor.policy.fleet import AT_REST
@@ -21,6 +22,7 @@ log = logging.getLogger("stablehand")
 
 _SLICE: Final = 200  # events decided before sockets and timers get a turn
 _GATEWAY_PATIENCE: Final = 15.0
+_LAST_SECONDS: Final = 20.0  # to write what is left, and for launchers and sockets to close
 
 
 class EventQueue:
@@ -107,9 +109,12 @@ class Daemon:
         self._monitor = monitor
         self._leave = asyncio.Event()
         self._hard = False
+        self.side: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # tasks beside the daemon's own
+        self.leaving: Callable[[float], None] = lambda seconds: None  # told once, with how long it may take
 
     def leave(self, how: str) -> None:
-        """Stop everything and end (`stop`), or leave the bots trading and end (`handover`). Twice: kill."""
+        """Stop everything and end (`stop`), leave the bots trading and end (`handover`), or become the next image
+        of this process (`renew`). `stop` twice: kill."""
         stable = self._stable
         if stable.leaving == "stop" and how == "stop":
             self._hard = True
@@ -124,12 +129,14 @@ class Daemon:
             asyncio.create_task(self._stable.sampling.run(), name="probe"),
             asyncio.create_task(self._monitor.run(), name="monitor"),
             asyncio.create_task(self._retention(), name="retention"),
+            *(asyncio.create_task(work(), name=name) for name, work in self.side.items()),
             asyncio.create_task(self._stable.throttling.run(), name="places"),
         ]
         for task in side:
             task.add_done_callback(_watched)
         try:
             await self._leave.wait()
+            self.leaving(self._patience() + _GATEWAY_PATIENCE + _LAST_SECONDS)
             if self._stable.leaving == "stop":
                 await self._stop_everything()
         finally:
@@ -143,8 +150,7 @@ class Daemon:
         bots = list(stable.registry.by_name.values())
         for record in bots:
             self._queue.post(events.StandDown(record.bot_id))
-        patience = max((one.config.stop_timeout_seconds for one in bots if one.config), default=0.0) + 10.0
-        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(), patience)
+        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(), self._patience())
         gateways = list(stable.registry.gateways.values())
         for record in gateways:
             self._queue.post(events.StandDown(record.bot_id))
@@ -156,10 +162,21 @@ class Daemon:
         await self._flush()
         await stable.launchers.retire()
 
+    def _patience(self) -> float:
+        """Seconds that the bots may take to stop, all at once."""
+        bots = self._stable.registry.by_name.values()
+        return max((one.config.stop_timeout_seconds for one in bots if one.config), default=0.0) + 10.0
+
     async def _flush(self, timeout: float = 5.0) -> None:
         until = clock.now() + timeout
-        while clock.now() < until and not (self._stable.chronicle.flushed() and self._stable.writer.pending == 0):
+        stable = self._stable
+        while clock.now() < until and not (
+            stable.chronicle.flushed() and stable.memory.flushed() and stable.writer.pending == 0
+        ):
             await asyncio.sleep(0.005)
+        left = stable.not_remembered()
+        if left:
+            log.error("left without being remembered: %s", left)
 
     async def _retention(self) -> None:
         """Once an hour, and a minute after the start, drop what is too old."""

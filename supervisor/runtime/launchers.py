@@ -7,10 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import zmq
 
@@ -27,6 +27,7 @@ from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
 _START_TIMEOUT: Final = 60.0
 _FIND_TIMEOUT: Final = 10.0
 _POLL: Final = 0.02
+_REAP_SECONDS: Final = 2.0
 _FORK_SOCKET: Final = ".sock"
 _SPAWN_SOCKET: Final = ".spawn"
 _ADDRESS_FILE: Final = ".addr"
@@ -55,6 +56,32 @@ class Problem(NamedTuple):
     broken: bool  # the strategy is known and its code fails
 
 
+class _Process(Protocol):
+    """What is asked of a launcher's process."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+
+class _Inherited:
+    """A child that an earlier image of this process started: only its pid is known, and it must be reaped."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its status once it has ended, else None."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pid, status = self.pid, 0
+            self._status = status if pid == self.pid else None
+        return self._status
+
+
 class Launchers:
     """All launchers that live; new runs go to the newest."""
 
@@ -64,6 +91,7 @@ class Launchers:
         on_exit: Callable[[dict[str, Any]], None],
         on_lost: Callable[[str], None],
         modules: tuple[str, ...],
+        inherited: Mapping[str, int],
     ) -> None:
         self._place = place
         self._exit = on_exit
@@ -74,7 +102,7 @@ class Launchers:
         self._newest: LauncherLink | None = None
         self._lock = asyncio.Lock()
         self._fresh_until = 0.0
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, _Process] = {name: _Inherited(pid) for name, pid in inherited.items()}
         self.closing = False
 
     async def find(self) -> list[dict[str, Any]]:
@@ -256,8 +284,8 @@ class Launchers:
         if self._newest is link:
             self._newest = None
         process = self._processes.get(link.name)
-        if process is not None:
-            process.poll()
+        if process is not None and process.poll() is None:
+            asyncio.get_running_loop().call_later(_REAP_SECONDS, process.poll)  # it has hung up, and ends now
         if not self.closing:
             self._lost_launcher(link.name)
 

@@ -154,7 +154,10 @@ class Listener:
         known = self._stable.endpoints.accounts.get(record.account)
         if known is not None and addresses:
             known.update({key: str(value) for key, value in addresses.items() if key in known})
-            self._stable.endpoints.save(self._stable.data_dir)
+            try:
+                self._stable.endpoints.save(self._stable.data_dir)
+            except OSError as error:  # the file of before stays; its ports are kept over restarts
+                log.warning("endpoints.json not written: %s", error.strerror)
 
     # --- launchers ------------------------------------------------------------------------------------
 

@@ -32,14 +32,13 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.memory import Memory
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.zap import BUS, KeyDoor
 
 _EPOCH_BLOCK: Final = 16
-_RETRY_SECONDS: Final = 1.0
-_PATIENCE: Final = 0.01  # seconds that a write which nobody waits for waits for company
 _FIRST_WORK: Final = 0.01  # seconds that a bot's first cycle waits for each other bot that is starting too
 _FIRST_WORK_MOST: Final = 5.0
 _SIGNALS: Final = {
@@ -57,6 +56,7 @@ class Performer:
 
     registry: Registry
     writer: Writer
+    memory: Memory
     chronicle: Chronicle
     accounts: Accounts
     bus: Bus
@@ -133,7 +133,7 @@ class Performer:
             elif restart and epoch <= record.epoch_ceiling:
                 # The epoch is reserved, so the successor of a run that was remembered may start while the
                 # disk refuses; the intent is written as soon as it accepts again.
-                self._write_until_done(partial(_remember, [(intent, new_ceiling)]))
+                self.memory.later("starts", partial(_remember, [(intent, new_ceiling)]))
                 self.post(events.Recorded(record.bot_id, cause_id=cause, epoch=epoch))
             else:
                 self.post(events.RecordFailed(record.bot_id, cause_id=cause, epoch=epoch, reason=str(error)))
@@ -201,7 +201,7 @@ class Performer:
                 code_hash=code_hash,
             )
 
-        self._write_until_done(write)
+        self.memory.later("processes", write)
         self.post(events.Launched(record.bot_id, cause_id=cause, epoch=run.epoch, pid=run.pid))
 
     def _command(self, record: Record, verb: str, cause: str, mode: str = "") -> None:
@@ -248,29 +248,15 @@ class Performer:
             )
 
         # Only a committed end may be reaped: until then the exit status lives in the launcher.
-        self._write_until_done(write, lambda: self.launchers.ack(run.launcher, run.token))
+        self.memory.later("ends of runs", write, lambda: self.launchers.ack(run.launcher, run.token))
 
-    def _write(
-        self, write: Callable[..., None], done: Callable[[Exception | None], None], patience: float = 0.0
-    ) -> None:
+    def _write(self, write: Callable[..., None], done: Callable[[Exception | None], None]) -> None:
         loop = asyncio.get_running_loop()
 
         def committed(result: object) -> None:
             loop.call_soon_threadsafe(done, result if isinstance(result, Exception) else None)
 
-        self.writer.submit(write, committed, patience=patience)
-
-    def _write_until_done(self, write: Callable[..., None], then: Callable[[], None] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                self.chronicle.failing = self.chronicle.failing or str(error)
-                loop.call_later(_RETRY_SECONDS, self._write, write, done)
-            elif then is not None:
-                then()
-
-        self._write(write, done, _PATIENCE)
+        self.writer.submit(write, committed)
 
 
 def _remember(starts: list[tuple[Intent, int]], conn: Connection) -> None:

@@ -22,10 +22,13 @@ class Pump:
     def __init__(
         self,
         socket: zmq.Socket[bytes],
-        take: Callable[[list[bytes]], None],
+        take: Callable[[list[Any]], None],
         failed: Callable[[Exception], None],
+        *,
+        copy: bool = True,
     ) -> None:
         self.socket = socket
+        self._copy = copy  # False: `take` gets zmq.Frames, which know who sent them
         self._take = take
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -65,7 +68,7 @@ class Pump:
         receive = self.socket.recv_multipart
         for _ in range(_BATCH):
             try:
-                frames = receive(zmq.NOBLOCK)
+                frames: list[Any] = receive(zmq.NOBLOCK, self._copy)
             except zmq.Again:
                 return
             except zmq.ZMQError as error:

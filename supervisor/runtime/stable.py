@@ -24,7 +24,9 @@ from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.memory import Memory
 from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.zap import KeyDoor
 
@@ -52,6 +54,7 @@ class Stable:
     started: float
     database: Database
     writer: Writer
+    memory: Memory
     registry: Registry
     fleet: Fleet
     chronicle: Chronicle
@@ -60,7 +63,9 @@ class Stable:
     post: Callable[[events.Event], None]
     leave: Callable[[str], None]  # "stop" or "handover"
     decided: Callable[[], bool]  # whether every posted event has been decided
-    door: KeyDoor | None = None  # on tcp: who may connect
+    door: KeyDoor | None = None  # on tcp, and with control_bind: who may connect
+    remote: Remote | None = None  # with control_bind
+    server_key: str = ""  # public key of the secured sockets
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
@@ -126,6 +131,15 @@ class Stable:
         for waiter in self.waiters:
             if not waiter.future.done() and waiter.reached():
                 waiter.future.set_result(None)
+
+    def not_remembered(self) -> str:
+        """Why the store refuses and what waits for it, in one line; empty while it takes everything."""
+        why = self.memory.failing or self.chronicle.failing
+        if not why:
+            return ""
+        events = self.chronicle.waiting
+        what = ", ".join(part for part in (self.memory.text(), f"{events} events" if events else "") if part)
+        return f"{why}; waiting: {what}" if what else why
 
     def uptime(self) -> float:
         """Seconds since this supervisor started."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,10 +16,11 @@ from protocol import keys
 from protocol.endpoints import run_directory
 from protocol.halts import HaltState
 from store import bots as bot_table
+from store import clients, journal, meta, samples
 from store import halts as halt_table
-from store import journal, meta, samples
 from store import runs as run_table
 from store.bots import BotRow
+from store.clients import ClientKey
 from store.database import Database, open_database
 from store.halts import supervisor_halts
 from store.samples import Minute
@@ -27,6 +28,7 @@ from store.writer import Writer
 from supervisor.config import Config
 from supervisor.policy.fleet import Fleet
 from supervisor.policy.states import State
+from supervisor.restoring import check_memory
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
@@ -34,18 +36,22 @@ from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.checking import Files, check_everything
 from supervisor.runtime.chronicle import Chronicle
+from supervisor.runtime.commands import access
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.handlers import handlers_of
 from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
+from supervisor.runtime.limits import check_room
 from supervisor.runtime.listener import Listener
+from supervisor.runtime.memory import Memory
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.perform import Performer
 from supervisor.runtime.population import check_kept, merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
@@ -59,7 +65,7 @@ _SAMPLE_PATIENCE = 1.0
 class Builder:
     """Puts the parts together, in the order in which they may be seen."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inherited: Mapping[str, int] | None = None) -> None:
         self.config = config
         self.data_dir = config.data_dir
         self.context: zmq.Context[Any] = zmq.Context(io_threads=2)
@@ -67,7 +73,8 @@ class Builder:
         self.method, self.transport = choose(config)
         self.run_dir = run_directory(self.data_dir)
         self.tcp = self.transport == "tcp"
-        self.server_keys = keys.load_or_create(self.data_dir, "supervisor") if self.tcp else None
+        secured = self.tcp or bool(config.supervisor.control_bind)
+        self.server_keys = keys.load_or_create(self.data_dir, "supervisor") if secured else None
         self.operator_keys = keys.load_or_create(self.data_dir, "operator") if self.tcp else None
         self.on_exit: Callable[[dict[str, Any]], None] = lambda notice: None
         self.on_lost: Callable[[str], None] = lambda name: None
@@ -87,7 +94,7 @@ class Builder:
             client_keys=self.operator_keys,
             context=self.context,
         )
-        self.launchers = Launchers(place, self._exited, self._lost, modules_of(config))
+        self.launchers = Launchers(place, self._exited, self._lost, modules_of(config), inherited or {})
 
     async def check(self) -> Files:
         """Everything that can be wrong in the file, before anything is changed; what a replay's files hold."""
@@ -96,22 +103,29 @@ class Builder:
     async def build(self) -> Daemon:
         """The daemon, bound, with every open run of the last one accounted for."""
         config = self.config
+        await asyncio.to_thread(check_memory, self.data_dir)
         self.database = await asyncio.to_thread(
             open_database, self.data_dir / "supervisor.db", "supervisor", synchronous=config.supervisor.synchronous
         )
         installation, rows, open_runs, last_seq, halted = await asyncio.to_thread(self._load)
-        if self.tcp:
+        known_clients = await asyncio.to_thread(self._clients)
+        check_room(len(rows))
+        if self.server_keys is not None:
             self.door = KeyDoor(self.context)
-            assert self.operator_keys is not None
+        if self.door is not None and self.operator_keys is not None:
             self.door.admit(self.operator_keys.public, "operator", CONTROL)
             for row in open_runs:  # before the bind: a run that is refused once never asks again
                 self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
         bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
-                         self.server_keys, os.getpid())  # fmt: skip
+                         self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
+        remote = self._remote()
         self.writer = Writer(self.database)
         queue = EventQueue()
         stable = self._stable(queue, bound, installation, last_seq)
+        stable.remote, stable.server_key = remote, self.server_keys.public if self.server_keys else ""
         self.stable = stable
+        for client in known_clients:
+            access.admit(stable, client)
         listener = self._speak(stable, bound)
         stable.halts = Halts(halted, stable.registry, stable.accounts, stable.chronicle, stable.commit)
         stable.halts.changed = stable.wake_waiters
@@ -140,8 +154,14 @@ class Builder:
         self.on_exit = listener.exited
         for notice in notices:
             listener.exited(notice)
-        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self.door), listener.bad_frame)
+        role_of = self.door.role_of if self.door is not None else None
+        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self._run_door),
+                               listener.bad_frame, role_of if self.tcp else None)  # fmt: skip
         stable.chronicle.publish_to(self.control.publish)
+        if remote is not None:
+            remote.start(listener.bad_frame)
+            self.control.listen(remote.router, role_of)
+            self.control.publishers.append(remote.publish)
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
         stable.chronicle.add("supervisor", text)
@@ -166,6 +186,8 @@ class Builder:
         self.launchers.hang_up()
         if self.control is not None:
             await self.control.close()
+        if self.stable is not None and self.stable.remote is not None:
+            self.stable.remote.close()
         if self.stable is not None:
             self.stable.bus.close()
         if self.old_runs is not None:
@@ -213,6 +235,7 @@ class Builder:
             started=clock.now(),
             database=self.database,
             writer=self.writer,
+            memory=Memory(self.writer),
             registry=registry,
             fleet=Fleet(Random()),
             chronicle=Chronicle(self.writer, last_seq),
@@ -236,15 +259,33 @@ class Builder:
         return Performer(
             registry=stable.registry,
             writer=stable.writer,
+            memory=stable.memory,
             chronicle=stable.chronicle,
             accounts=stable.accounts,
             bus=stable.bus,
             launchers=self.launchers,
             old_runs=self.old_runs,
             specs=specs,
-            door=self.door,
+            door=self._run_door,
             post=queue.post,
         )
+
+    @property
+    def _run_door(self) -> KeyDoor | None:
+        """The door for runs: on ipc they need no keys, whoever else may come in."""
+        return self.door if self.tcp else None
+
+    def _remote(self) -> Remote | None:
+        address = self.config.supervisor.control_bind
+        if not address:
+            return None
+        assert self.server_keys is not None
+        return Remote(self.context, address, self.server_keys)
+
+    def _clients(self) -> list[ClientKey]:
+        assert self.database is not None
+        with self.database.read() as conn:
+            return clients.load_all(conn)
 
 
 def lock_path(data_dir: Path, record: Record) -> Path:

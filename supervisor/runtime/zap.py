@@ -15,6 +15,9 @@ from supervisor.runtime.sockets import Pump
 BUS: Final = "bus"
 CONTROL: Final = "control"  # requests and events
 _VERSION: Final = b"1.0"
+#: What a client may do; its user id begins with it: `operator`, `viewer:7`.
+OPERATOR: Final = "operator"
+VIEWER: Final = "viewer"
 
 log = logging.getLogger("stablehand.door")
 
@@ -34,6 +37,11 @@ class KeyDoor:
         """Let the holder of this key in, at the sockets of that domain."""
         if public_key:
             self._known[public_key] = user, domain
+
+    def role_of(self, user: str) -> str | None:
+        """What the holder of a key that was let in at the control sockets may do now; None: it was revoked."""
+        known = any(one == user and domain == CONTROL for one, domain in self._known.values())
+        return user.partition(":")[0] if known else None
 
     def forget(self, public_key: str) -> None:
         """Let it in no longer (connections that stand are not cut)."""

@@ -31,7 +31,7 @@ async def ping(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         "data_dir": str(stable.data_dir),
         "config": str(stable.config.path.resolve()),
         "leaving": stable.leaving,
-        "not_remembered": stable.chronicle.failing or None,
+        "not_remembered": stable.not_remembered() or None,
         "halts": stable.halts.lines(),
     }
 
@@ -112,7 +112,7 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         "heartbeats": stable.bus.heartbeats,
         "bad_frames": stable.bad_frames,
         "refused_keys": stable.door.refused if stable.door is not None else 0,
-        "not_remembered": stable.chronicle.failing or None,
+        "not_remembered": stable.not_remembered() or None,
     }
 
 

@@ -50,6 +50,7 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
     for record in chosen:
         if record.wanted == "stopped":
             record.wanted = "running"
+            stable.memory.said_again(record)
         stable.post(events.Restart(record.bot_id, cause_id=cause))
 
     def reached(record: Record) -> bool:
@@ -78,7 +79,11 @@ async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     try:
         ids = [one.bot_id for one in acting]
         await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, "stopped"))
+        for record in acting:
+            stable.memory.said_again(record)
     except StoreError as error:
+        for record in acting:
+            stable.memory.wanted(record)
         answer["warning"] = f"in force, NOT remembered: {error.message}"
     await _wait(stable, args, acting, lambda one: stable.state(one) is State.STOPPED, answer)
     return answer
@@ -104,6 +109,7 @@ async def _want(
         await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, wanted))
     for record in acting:
         record.wanted = wanted
+        stable.memory.said_again(record)
         stable.post(event(record.bot_id, cause_id=cause))
     answer: dict[str, Any] = {
         "done": [one.name for one in acting],

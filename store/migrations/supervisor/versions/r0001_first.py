@@ -1,4 +1,4 @@
-"""Supervisor: bots, runs, journal, equity, halts, leases."""
+"""Supervisor: bots, runs, journal, equity, halts, leases, client keys."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("removed_at IS NULL"),
         postgresql_where=sa.text("removed_at IS NULL"),
+    )
+    op.create_table(
+        "client_keys",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("revoked_at", sa.Float()),
+        sa.PrimaryKeyConstraint("id", name="pk_client_keys"),
+        sa.UniqueConstraint("public_key", name="uq_client_keys_public_key"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "equity",
@@ -139,4 +151,5 @@ def downgrade() -> None:
     op.drop_table("journal")
     op.drop_table("halts")
     op.drop_table("equity")
+    op.drop_table("client_keys")
     op.drop_table("bots")
