@@ -140,6 +140,8 @@ def test_show_history_and_logs_of_a_bot(daemon: Daemon, run: Callable[..., Answe
         shown["source"] == "file" and shown["config"]["params"] == {"fast": 5, "slow": 20} and shown["override"] == {}
     )
     assert shown["run"]["pid"] == daemon.bot("one")["pid"] and len(shown["run"]["code_hash"]) == 16
+    # The first lines are written just after Ready, so that they do not delay it.
+    eventually(lambda: len(run("logs", "one", "-n", "2").out.splitlines()) == 2)
     history = run("history", "one", "--json", "-n", "3").json()
     assert history and all({"seq", "at", "action", "text", "epoch"} <= set(row) for row in history)
     assert [row["seq"] for row in history] == sorted(row["seq"] for row in history)
