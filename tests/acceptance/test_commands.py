@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -381,7 +382,7 @@ def test_a_repeated_request_is_answered_from_memory(daemon: Daemon, raw: Callabl
     [b"", b"\x00", b"\xc1", b"hello", msgpack.packb([1, 2]), msgpack.packb({"id": 1}), msgpack.packb({"cmd": "ping"}),
      msgpack.packb({"v": 1, "id": [], "cmd": "ping"}), msgpack.packb({"v": 1, "id": "a", "cmd": "ping", "args": [1]}),
      msgpack.packb({"v": 1, "id": "x" * 100_000, "cmd": "ping"}),
-     msgpack.packb({"v": 1, "id": "long", "cmd": "x" * 500_000}), b"\x81" * 5000, os.urandom(900_000)],
+     msgpack.packb({"v": 1, "id": "long", "cmd": "x" * 500_000}), b"\x81" * 5000, random.Random(7).randbytes(900_000)],
     ids=lambda frame: f"{len(frame)} bytes {frame[:4].hex()}",
 )  # fmt: skip
 def test_a_frame_that_is_no_request_is_answered_and_counted(
