@@ -61,6 +61,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._outbox: list[Message] = []
         self._peer = b""
+        self._gateway = False
         self._stop = threading.Event()
         self.welcoming = True
         self.told: list[Message] = []
@@ -131,7 +132,9 @@ class Supervisor:
                     if not self.welcoming:
                         continue
                     welcome = Welcome(supervisor_boot="test", heartbeat_interval=0.5)
-                    if message.kind == "gateway":
+                    # The gateway, where there is one; on a bus of bots alone the one that came last.
+                    self._gateway = self._gateway or message.kind == "gateway"
+                    if message.kind == "gateway" or not self._gateway:
                         self._peer = peer
                     self._socket.send_multipart([peer, encode(welcome)])
                 elif peer == self._peer:  # what bots tell is not asked for here
