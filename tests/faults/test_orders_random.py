@@ -128,7 +128,7 @@ class Rounds:
 
 
 @pytest.mark.xfail(
-    reason="the fault kill_uncommitted no longer fires in some rounds; whether product or test is to blame is not known",
+    reason="the fault kill_uncommitted does not fire in some rounds; not known yet: the product or the test",
     strict=False,
 )
 @pytest.mark.timeout(0 if ORDER_ROUNDS > 30 else 240)
