@@ -76,6 +76,9 @@ _SPOKE = ignored("it said Hello, so it was launched, whatever became of the laun
 _FOREIGN = impossible("this supervisor did not launch it")
 _UNREADY = ignored("it is asked again once it is Ready")
 _HELLO = ignored("its Hello will tell")
+_RESTING = ignored("it has no process; its next run is a fresh one anyway")
+_NOT_HELD = ignored("it waits for nobody")
+_NO_EXEC = impossible("what is Ready was executed")
 _KEPT = ignored("no process to end; it stays failed, so that the reason is kept")
 
 # Columns: stopped, starting, running, paused, stopping, backoff, failed, adopting.
@@ -124,6 +127,17 @@ _row(
     operators.bounce,
 )
 _row(
+    events.GroupRestart,
+    _RESTING,
+    operators.group_restart,
+    operators.group_restart,
+    operators.group_restart,
+    _ENDING,
+    _RESTING,
+    _RESTING,
+    operators.group_restart,
+)
+_row(
     events.StandDown,
     operators.stay_stopped,
     operators.stop,
@@ -155,6 +169,28 @@ _row(
     _NOT_ASKED,
     _NOT_ASKED,
     _NOT_ASKED,
+)
+_row(
+    events.Held,
+    _NOT_ASKED,
+    starting.held,
+    _NOT_ASKED,
+    _NOT_ASKED,
+    ending.unrecorded_stopping,
+    _NOT_ASKED,
+    _NOT_ASKED,
+    _NOT_ASKED,
+)
+_row(
+    events.Released,
+    _NOT_HELD,
+    _NOT_HELD,
+    _NOT_HELD,
+    _NOT_HELD,
+    _NOT_HELD,
+    starting.released,
+    _NOT_HELD,
+    _NOT_HELD,
 )
 _row(
     events.Launched,
@@ -215,6 +251,17 @@ _row(
     ending.ended,
 )
 _row(events.Gone, _OVER, ending.ended, ending.ended, ending.ended, ending.ended_stopping, _OVER, _OVER, ending.ended)
+_row(
+    events.ExecFailed,
+    _OVER,
+    ending.exec_failed,
+    _NO_EXEC,
+    _NO_EXEC,
+    ending.exec_failed_stopping,
+    _OVER,
+    _OVER,
+    ending.exec_failed,
+)
 _row(
     events.LockHeld,
     _OVER,

@@ -61,12 +61,15 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "Exited": (EPOCH, 9, -1, 9),
     "LockHeld": (EPOCH, 41),
     "Hung": (EPOCH, "no heartbeat for 6 s"),
+    "Held": (EPOCH, "waiting for db"),
+    "GroupRestart": ("db failed",),
+    "ExecFailed": (EPOCH, 71 << 8, "no such file"),
 }
 
 
 def test_no_cell_starts_a_run_beside_one_that_may_live() -> None:
     """The rule of rules, over the whole product: a new intent only after the end of the run before was told."""
-    ends = (events.Exited, events.Gone, events.LockHeld, events.LaunchFailed)
+    ends = (events.Exited, events.Gone, events.ExecFailed, events.LockHeld, events.LaunchFailed)
     asked = 0
     for (state, kind), wanted, restart in product(TABLE, Wanted, ("permanent", "temporary")):
         purposes: tuple[Purpose, ...] = ("stop", "restart", "hang") if state is State.STOPPING else ("",)
