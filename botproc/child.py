@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from botproc import logs
 from protocol.locks import FileLock, LockHeld
+from protocol.process import adopt_orphans
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
 
 EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
@@ -36,6 +37,7 @@ def forked(spec: RunSpec, code_hash: str) -> NoReturn:
         gc.enable()
         _reseed()
         _prefer_for_oom()
+        adopt_orphans()  # what it starts stays below it, so that its end is the end of all that
         status = live(spec, code_hash)
     except BaseException:  # nothing may climb back into the launcher's stack
         _last_words()
@@ -53,6 +55,7 @@ def spawned(spec: RunSpec, code_hash: str) -> int:
     status = EXIT_SOFTWARE
     try:
         _prefer_for_oom()
+        adopt_orphans()
         status = live(spec, code_hash)
     except BaseException:
         _last_words()
@@ -110,6 +113,10 @@ def _work(spec: RunSpec, code_hash: str) -> int:
         from broker.gateway import main
 
         return main(spec)
+    if spec.kind == "program":
+        from botproc import minder
+
+        return minder.run_program(spec)
     from botproc import runner
 
     return runner.run_analysis(spec, code_hash) if spec.kind == "analysis" else runner.run_bot(spec, code_hash)

@@ -99,7 +99,7 @@ class BotConfig(Supervised):
     """Largest slippage accepted, in points."""
     check_interval_seconds: float = Field(60.0, ge=0.1, le=86_400)
     """The longest that a bot waits between two cycles, in seconds; a newly closed bar wakes it at once."""
-    close_timeout_seconds: float = Field(30.0, gt=0, le=3600)
+    close_timeout_seconds: float = Field(30.0, gt=0, le=300)
     """How long `stop --mode close` waits for the broker to close the bot's positions."""
     cycle_timeout_seconds: float = Field(30.0, gt=0, le=3600)
     """A cycle that takes longer is a hang."""

@@ -34,6 +34,13 @@ class ProgramConfig(Supervised):
     stop_signal: StopSignal = "TERM"
     """Signal that asks it to stop; what is left after `stop_timeout_seconds` is killed."""
 
+    @field_validator("wanted")
+    @classmethod
+    def _no_pause(cls, wanted: str) -> str:
+        if wanted == "paused":
+            raise ValueError("a program cannot be paused, only running or stopped")
+        return wanted
+
     @field_validator("command")
     @classmethod
     def _no_nul(cls, command: tuple[str, ...]) -> tuple[str, ...]:

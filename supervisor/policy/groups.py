@@ -58,7 +58,8 @@ def find_cycle(after: Mapping[str, Sequence[str]]) -> list[str]:
 def start_order(members: Iterable[int], after: Mapping[int, Sequence[int]]) -> tuple[int, ...]:
     """The members, each behind all that it waits for; where that leaves a choice, by id. No cycle is expected."""
     left = sorted(members)
-    inside, ordered = set(left), []
+    inside = set(left)
+    ordered: list[int] = []
     while left:
         # Directly or through others outside of the group: what waits is put behind what it waits for.
         ready = next((one for one in left if not (_all_before(one, after) & inside - set(ordered) - {one})), left[0])

@@ -74,9 +74,7 @@ def held(bot: Bot, event: Held, now: float, rng: Random) -> Step:
     if bot.run != "recording":
         raise InvalidTransition(bot, event, "no intent was under way")
     bot = replace(bot, counts=counted(bot, Cause.DEPENDENCY))
-    waiting, instructions = wait(
-        bot, now, f"{_DEPENDENCY}: {event.reason}", run_over=False, cause=Cause.DEPENDENCY
-    )
+    waiting, instructions = wait(bot, now, f"{_DEPENDENCY}: {event.reason}", run_over=False, cause=Cause.DEPENDENCY)
     return replace(waiting, deadline=None), instructions
 
 

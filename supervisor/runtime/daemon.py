@@ -66,6 +66,7 @@ class EventQueue:
             changed |= self._apply(self._queue.popleft(), now)
         if changed:
             stable.accounts.refresh_rosters()
+            stable.ordering.release()
             stable.wake_waiters()
         self._arm()
         if self._queue:
@@ -74,8 +75,10 @@ class EventQueue:
     def _apply(self, event: events.Event, now: float) -> bool:
         """Decide one event and perform what follows; whether a state changed."""
         assert self._stable is not None and self._performer is not None
+        stable = self._stable
+        before = stable.fleet.bots.get(event.bot_id)
         try:
-            todo = self._stable.fleet.apply(event, now)
+            todo = stable.fleet.apply(event, now)
         except InvalidTransition as error:
             # A defect, told with the bot's story; the other bots must not pay for it.
             log.error("%s", error)
@@ -84,6 +87,8 @@ class EventQueue:
         changed = False
         for instruction in todo:
             self._performer.perform(instruction)
+            if isinstance(instruction, instructions.RecordEnd) and before is not None:
+                stable.ordering.ended(before, stable.fleet.bots[event.bot_id], instruction.cause)
             changed |= isinstance(instruction, instructions.Note) and instruction.type == "state"
         return changed
 

@@ -33,6 +33,7 @@ from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.zap import BUS, KeyDoor
@@ -62,6 +63,7 @@ class Performer:
     bus: Bus
     launchers: Launchers
     old_runs: OldRuns
+    ordering: Ordering
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
@@ -104,6 +106,8 @@ class Performer:
 
     def _record_intent(self, record: Record, instruction: instructions.RecordIntent) -> None:
         epoch, cause = instruction.epoch, instruction.cause_id
+        if record.kind != "gateway" and self.ordering.hold(record, epoch, cause):
+            return
         restart = record.run is not None
         run = self.registry.new_run(record, epoch, clock.wall(), clock.now())
         if self.door is not None:
@@ -158,6 +162,8 @@ class Performer:
             # Where many start at once, their first cycles would hold up the starts of the others.
             others = len(self.registry.coming_up) - 1
             spec = self.specs.bot(record, run, min(others * _FIRST_WORK, _FIRST_WORK_MOST))
+        elif record.kind == "program":
+            spec = self.specs.program(record, run)
         else:
             spec = self.specs.gateway(record, run)
         asyncio.get_running_loop().create_task(

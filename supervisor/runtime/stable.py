@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from protocol.botconfig import BotConfig
 from protocol.endpoints import Endpoints
+from protocol.programconfig import Settings
 from store.database import Database
 from store.writer import Writer
 from supervisor.config import Config
@@ -23,6 +23,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.zap import KeyDoor
@@ -59,6 +60,7 @@ class Stable:
     door: KeyDoor | None = None  # on tcp: who may connect
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
+    ordering: Ordering = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
     loop_lag: float = 0.0
@@ -125,10 +127,11 @@ class Stable:
         """Seconds since this supervisor started."""
         return clock.now() - self.started
 
-    def configs(self, without: Iterable[str] = ()) -> list[BotConfig]:
-        """Configurations of all bots but those."""
+    def everyone(self, without: Iterable[str] = ()) -> list[Settings]:
+        """Configurations of all bots and programs but those, in the order in which they became known."""
         skip = set(without)
-        return [one.config for one in self.registry.by_name.values() if one.config and one.name not in skip]
+        records = sorted(self.registry.by_name.values(), key=lambda one: one.bot_id)
+        return [one.settings for one in records if one.name not in skip]
 
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:

@@ -38,6 +38,7 @@ from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
 from supervisor.runtime.listener import Listener
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.perform import Performer
 from supervisor.runtime.population import check_kept, merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
@@ -189,7 +190,7 @@ class Builder:
             str(self.data_dir),
             lambda: {"supervisor": os.getpid(), **self.launchers.pids()},
         )
-        return Stable(
+        stable = Stable(
             config=self.config,
             data_dir=self.data_dir,
             endpoints=bound.endpoints,
@@ -208,6 +209,8 @@ class Builder:
             decided=lambda: queue.empty,
             door=self.door,
         )
+        stable.ordering = Ordering(registry, stable.fleet, lambda: stable.config.groups, queue.post)
+        return stable
 
     def _speak(self, stable: Stable, bound: Bound) -> Listener:
         listener = Listener(stable, lock_path=lambda record: lock_path(self.data_dir, record))
@@ -226,6 +229,7 @@ class Builder:
             bus=stable.bus,
             launchers=self.launchers,
             old_runs=self.old_runs,
+            ordering=stable.ordering,
             specs=specs,
             door=self.door,
             post=queue.post,
@@ -240,7 +244,7 @@ def lock_path(data_dir: Path, record: Record) -> Path:
 
 def _importance(record: Record) -> tuple[int, int, int]:
     """Gateways first, since bots wait for them; then the most important bots."""
-    return (record.kind != "gateway", -(record.config.priority if record.config else 0), record.bot_id)
+    return (record.kind != "gateway", -(record.settings.priority if record.kind != "gateway" else 0), record.bot_id)
 
 
 def _lag(stable: Stable) -> Callable[[float], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -42,7 +43,7 @@ def fleet(**states: str) -> dict[int, Bot]:
 def test_cycles(after: dict[str, list[str]], cycle: list[str]) -> None:
     found = find_cycle(after)
     assert sorted(set(found)) == sorted(set(cycle))
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         assert other in after[one]
 
 
@@ -76,9 +77,7 @@ STRATEGIES: list[tuple[Strategy, int, tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("strategy", "failing", "others"), STRATEGIES)
-def test_who_is_restarted_with_a_member_that_failed(
-    strategy: Strategy, failing: int, others: tuple[int, ...]
-) -> None:
+def test_who_is_restarted_with_a_member_that_failed(strategy: Strategy, failing: int, others: tuple[int, ...]) -> None:
     assert affected(failing, Group("g", strategy, (1, 2, 3))) == others
 
 

@@ -36,7 +36,9 @@ def _news_of_a_process(world: World, rng: Random) -> None:
 
 
 def _operate(world: World, rng: Random) -> None:
-    kind: Any = rng.choice([ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.GroupRestart, ev.WantStopped, ev.StandDown])
+    kind: Any = rng.choice(
+        [ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.GroupRestart, ev.WantStopped, ev.StandDown]
+    )
     if kind in (ev.WantStopped, ev.StandDown):
         world.apply(kind(1, rng.choice(["keep", "keep", "kill"])))
     elif kind is ev.GroupRestart:
@@ -66,7 +68,9 @@ def _outside(world: World, rng: Random) -> None:
 def _deliver(world: World, rng: Random) -> None:
     event = world.news.pop(rng.randrange(len(world.news)))
     world.apply(event)
-    told_again = ev.Exited | ev.Gone | ev.ExecFailed | ev.HelloSeen | ev.ReadySeen | ev.LockHeld | ev.PauseDone | ev.ResumeDone
+    told_again = (
+        ev.Exited | ev.Gone | ev.ExecFailed | ev.HelloSeen | ev.ReadySeen | ev.LockHeld | ev.PauseDone | ev.ResumeDone
+    )
     late = ev.WaitingFor | ev.Hung | ev.OldRunDead | ev.FenceAcked | ev.FenceLow | ev.LaunchFailed | ev.Launched
     if isinstance(event, told_again | late) and rng.random() < 0.2:
         world.news.append(event)
