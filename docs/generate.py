@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from botproc import catalogue, loader
 from console import page as command_line
 from protocol.botconfig import AccountConfig, BotConfig, Timeframe
+from protocol.programconfig import GroupConfig, ProgramConfig
 from supervisor.config import SupervisorConfig
 from supervisor.policy import page as lifecycle
 
@@ -30,7 +31,7 @@ _HEAD: Final = """# The configuration file
 
 *This page is generated from the models (`make docs`); do not edit it.*
 
-One TOML file describes an installation: the supervisor, its accounts, and its bots. It is `supervisor.toml` in the
+One TOML file describes an installation: the supervisor, its accounts, its bots, and the programs beside them. It is `supervisor.toml` in the
 current folder, unless `-c FILE` or the variable `STABLEHAND_CONFIG` names another. Paths in it are relative to the
 file.
 
@@ -90,6 +91,12 @@ def configuration() -> str:
         ),
         _BOT_DEFAULTS,
         _section("`[[bots]]`", BotConfig, "A bot. `name`, `market` and `strategy` must be given."),
+        _section(
+            "`[[programs]]`",
+            ProgramConfig,
+            "Any executable, supervised as bots are. `name` and `command` must be given. See [programs](programs.md).",
+        ),
+        _section("`[groups.NAME]`", GroupConfig, "Members name it with `group`. See [programs](programs.md)."),
         "Timeframes: " + ", ".join(f"`{each}`" for each in get_args(Timeframe)) + ".",
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
