@@ -31,9 +31,9 @@ _HEAD: Final = """# The configuration file
 
 *This page is generated from the models (`make docs`); do not edit it.*
 
-One TOML file describes an installation: the supervisor, its accounts, its bots, and the programs beside them. It is `supervisor.toml` in the
-current folder, unless `-c FILE` or the variable `STABLEHAND_CONFIG` names another. Paths in it are relative to the
-file.
+One TOML file describes an installation: the supervisor, its accounts, its bots, and the programs beside them. It is
+`supervisor.toml` in the current folder, unless `-c FILE` or the variable `STABLEHAND_CONFIG` names another. Paths in it
+are relative to the file.
 
 ```toml
 [supervisor]                   # may be left out

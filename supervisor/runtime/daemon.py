@@ -147,11 +147,13 @@ class Daemon:
         bots = list(stable.registry.by_name.values())
         for record in bots:
             self._queue.post(events.StandDown(record.bot_id))
+        await stable.settle()  # those that were stopped already change no state, and would wake nobody
         patience = max((one.settings.stop_timeout_seconds for one in bots), default=0.0) + 10.0
         await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(), patience)
         gateways = list(stable.registry.gateways.values())
         for record in gateways:
             self._queue.post(events.StandDown(record.bot_id))
+        await stable.settle()
         await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(gateways=True), _GATEWAY_PATIENCE)
         left = [one.name for one in (*bots, *gateways) if stable.state(one) not in AT_REST]
         if left:
