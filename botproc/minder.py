@@ -72,7 +72,7 @@ class Minder:
         self._status = self._status_told = ""
         self._status_due = 0.0
         self._link = BusLink(self._context, spec, self._progress, self._receive, lambda: {"ready": self._ready})
-        self._raw = RawLog(logs.raw_path(spec.log_path), spec.log_max_bytes, spec.log_backups)
+        self._raw = RawLog(logs.raw_path(spec.log_path), spec.log_max_bytes, spec.log_backups, (1, 2))
 
     def run(self) -> int:
         """Until the program has ended, and all that is below it."""

@@ -1,4 +1,8 @@
-"""A program's raw output in files of a bounded size: NAME.out, NAME.out.1 and so on."""
+"""Raw output in files of a bounded size: NAME.out, NAME.out.1 and so on.
+
+A program's output passes through its minder, which changes the file before it grows too large. A bot writes
+into a file that it opened itself, as does all that it starts: that file is copied and cut, in its place.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,12 @@ log = logging.getLogger("stablehand.program")
 class RawLog:
     """Takes bytes. No file grows over `max_bytes`, and `backups` old ones are kept, so that both bound the disk.
 
-    What the disk refuses is dropped and counted in `lost`: a full disk must stop no program.
+    The descriptors `also` follow it from file to file. What the disk refuses is dropped and counted in `lost`:
+    a full disk must stop no program.
     """
 
-    def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, backups: int, also: tuple[int, ...] = ()) -> None:
+        self._also = also
         self._path = path
         self._max = max_bytes
         self._backups = backups
@@ -62,6 +68,8 @@ class RawLog:
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
         self._size = os.fstat(self._fd).st_size
+        for fd in self._also:  # a file that is gone would hold its space as long as somebody has it open
+            os.dup2(self._fd, fd)
 
     def _rotate(self) -> None:
         self.close()
@@ -77,10 +85,43 @@ class RawLog:
 
 def shift(path: Path, backups: int) -> None:
     """NAME becomes NAME.1, NAME.1 becomes NAME.2 .., and the oldest goes; with no backups NAME itself goes."""
-    for number in range(backups - 1, 0, -1):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}.{number}").replace(path.with_name(f"{path.name}.{number + 1}"))
+    _make_room(path, backups)
     if backups:
         path.replace(path.with_name(f"{path.name}.1"))
     else:
         path.unlink()
+
+
+def cut(path: Path, fd: int, max_bytes: int, backups: int) -> bool:
+    """Where the file behind `fd` has outgrown `max_bytes`: keep its end as NAME.1, and empty it; whether it was so.
+
+    `fd` must append (O_APPEND), so that whoever writes into it goes on at the new end and leaves no hole. What
+    is written between the copy and the cut is lost. Raises OSError.
+    """
+    size = os.fstat(fd).st_size
+    if size <= max_bytes:
+        return False
+    if backups:
+        copy = path.with_name(f"{path.name}.0")
+        with path.open("rb") as source, os.fdopen(_private(copy), "wb") as target:
+            if os.fstat(source.fileno()).st_ino != os.fstat(fd).st_ino:
+                return False  # the name is another file's by now
+            source.seek(size - max_bytes)
+            left = max_bytes
+            while left and (chunk := source.read(min(left, 1 << 20))):
+                target.write(chunk)
+                left -= len(chunk)
+        _make_room(path, backups)
+        copy.replace(path.with_name(f"{path.name}.1"))
+    os.ftruncate(fd, 0)
+    return True
+
+
+def _private(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+
+def _make_room(path: Path, backups: int) -> None:
+    for number in range(backups - 1, 0, -1):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}.{number}").replace(path.with_name(f"{path.name}.{number + 1}"))

@@ -60,7 +60,7 @@ def test_close_ends_with_the_position_closed_and_the_bot_stopped(stable: Make) -
     daemon = made(stable, config_text(supervisor=PATH, account='feed = "synthetic"\nbars_per_second = 10', bots=bots))
     daemon.start()
     eventually(lambda: len({one["bot"] for one in daemon.ask("positions")}) == 2, 30, what="both hold a position")
-    answer = stablehand("stop", "one", "--mode", "close", "--wait", "10", "--json", config=daemon.config)
+    answer = stablehand(daemon.config, "stop", "one", "--mode", "close", "--wait", "10", "--json")
     told = json.loads(answer.out)
     assert answer.code == 0 and told["closed"] == {"one": "1 position closed"} and told["reached"] == ["one"]
     assert {one["bot"] for one in daemon.ask("positions")} == {"two"}
@@ -98,7 +98,7 @@ def test_a_bot_that_ignores_sigterm_is_killed_within_its_time(stable: Make) -> N
     answer = daemon.ask("stop", bots=["deaf"], wait=2.5)
     took = time.monotonic() - began
     assert answer["reached"] == ["deaf"] and 1.4 < took < 2.5
-    assert daemon.ask("show", bot="deaf")["runs"][0]["status"] == signal.SIGKILL
+    eventually(lambda: daemon.ask("show", bot="deaf")["runs"][0]["status"] == signal.SIGKILL)
     assert not psutil.pid_exists(row["pid"])
 
 
