@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from protocol.programconfig import GroupConfig
 from supervisor.policy import events
-from supervisor.policy.fleet import Fleet
+from supervisor.policy.fleet import AT_REST, Fleet
 from supervisor.policy.groups import Group, affected, blockers, failed, start_order
 from supervisor.policy.states import Bot, Cause, State
 from supervisor.runtime.registry import Record, Registry
@@ -81,7 +81,7 @@ class Ordering:
 
     def _describe(self, bot_id: int) -> str:
         bot = self._fleet.bots[bot_id]
-        return f"{bot.name} ({bot.state.value})"
+        return f"{bot.name} ({bot.state.value})" if bot.state in AT_REST else bot.name  # the others are on their way
 
     def _look(self) -> _Known:
         if self._known is None:
