@@ -14,7 +14,7 @@ import pytest
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text
 from tests.papermarket import flat, write_csv
-from tests.scale import SCALE
+from tests.scale import MANY_BOTS
 from tests.support import eventually
 
 pytestmark = pytest.mark.acceptance
@@ -105,16 +105,16 @@ def test_a_bot_that_ignores_sigterm_is_killed_within_its_time(stable: Make) -> N
 def test_a_stop_of_all_takes_the_time_of_one(stable: Make) -> None:
     extra = "stop_timeout_seconds = 4\ncycle_timeout_seconds = 600"
     deaf = "".join(bot_text(f"deaf{i}", "EURUSD", "mine:Deaf", extra) for i in range(4))
-    others = "".join(bot_text(f"bot{i}", extra="stop_timeout_seconds = 4") for i in range(SCALE.many_bots - 4))
+    others = "".join(bot_text(f"bot{i}", extra="stop_timeout_seconds = 4") for i in range(MANY_BOTS - 4))
     daemon = made(stable, config_text(supervisor=PATH, bots=deaf + others)).start()
-    daemon.wait_all("running", 60 + SCALE.many_bots)
+    daemon.wait_all("running", 60 + MANY_BOTS)
     for i in range(4):
         raw = daemon.data_dir / "logs" / f"deaf{i}.out"
         eventually(lambda raw=raw: raw.exists() and "deaf" in raw.read_text(), 20)  # type: ignore[misc]
     began = time.monotonic()
     answer = daemon.ask("stop", all=True, wait=30)
     took = time.monotonic() - began
-    assert len(answer["reached"]) == SCALE.many_bots and took < 4 + 1
+    assert len(answer["reached"]) == MANY_BOTS and took < 4 + 1
     began = time.monotonic()
     assert daemon.down() == 0  # nobody is left to wait for
     assert time.monotonic() - began < 5
