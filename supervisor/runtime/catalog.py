@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.botconfig import AccountConfig, Supervised
+from protocol.botconfig import AccountConfig, BotConfig
 from protocol.errors import INVALID, StablehandError
-from protocol.programconfig import Settings
-from supervisor.bots import settings_of
+from supervisor.bots import bot_config
 from supervisor.policy.states import Limits
 
 NOT_CHANGEABLE = ("name", "wanted")
@@ -34,9 +33,9 @@ def effective(
     override: Mapping[str, Any],
     defaults: Mapping[str, Any],
     accounts: Mapping[str, AccountConfig],
-) -> Settings:
-    """The bot (or program) as it runs. Raises InvalidInput with one line."""
-    return settings_of({**overridden(base, override), "name": name}, defaults, accounts)
+) -> BotConfig:
+    """The bot as it runs. Raises InvalidInput with one line."""
+    return bot_config({**overridden(base, override), "name": name}, defaults, accounts)
 
 
 def overridden(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,15 +54,15 @@ def updated(below: Mapping[str, Any], settings: Mapping[str, Any], strategy: str
     return merged
 
 
-def difference(before: Supervised, after: Supervised) -> dict[str, list[Any]]:
+def difference(before: BotConfig, after: BotConfig) -> dict[str, list[Any]]:
     """`{key: [old, new]}`; parameters as `params.key`."""
     changed: dict[str, list[Any]] = {}
     old, new = before.model_dump(), after.model_dump()
     for key in new:
-        if key in NOT_CHANGEABLE or old.get(key) == new[key]:
+        if key in NOT_CHANGEABLE or old[key] == new[key]:
             continue
-        if key != "params" or "params" not in old:
-            changed[key] = [old.get(key), new[key]]
+        if key != "params":
+            changed[key] = [old[key], new[key]]
             continue
         for name in sorted({*old["params"], *new["params"]}):
             pair = [old["params"].get(name), new["params"].get(name)]
@@ -82,15 +81,14 @@ def unflatten(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise StablehandError(f"{head} cannot be updated", hint=hint, code=INVALID)
         if not tail:
             entry = laid_over(entry, {head: value})
-        elif head in ("params", "environment"):
-            entry = laid_over(entry, {head: {tail: value}})
+        elif head == "params":
+            entry = laid_over(entry, {"params": {tail: value}})
         else:
-            raise StablehandError(f"unknown key {key!r}", code=INVALID,
-                                  hint="only params and environment have keys of their own")  # fmt: skip
+            raise StablehandError(f"unknown key {key!r}", hint="only params has keys of its own", code=INVALID)
     return entry
 
 
-def limits_of(config: Supervised) -> Limits:
+def limits_of(config: BotConfig) -> Limits:
     """What the lifecycle needs to know of a configuration."""
     return Limits(
         restart=config.restart,

@@ -42,6 +42,4 @@ def _value(stable: Stable, record: Record, key: str) -> str:
         return str(stable.state(record).value)
     if key == "wanted":
         return record.wanted
-    if key == "strategy" and record.program is not None:
-        return "program"
-    return str(getattr(record.settings, key, ""))
+    return str(getattr(record.config, key))
