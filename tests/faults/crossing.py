@@ -157,8 +157,9 @@ class Crossing:
             reply(forward())
             return
         if fault.kind in ("kill_uncommitted", "kill_committed"):
-            reply(forward())
-            fault.opened = True
+            answer = forward()
+            fault.opened = True  # before the answer: the gateway may ask for its deals at once
+            reply(answer)
             return
         fault.fired.set()
         try:
