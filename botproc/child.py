@@ -20,6 +20,7 @@ import msgpack
 
 from botproc import logs
 from protocol.locks import FileLock, LockHeld
+from protocol.process import adopt_orphans
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
 
 EXIT_SOFTWARE: Final = 70  # EX_SOFTWARE: an exception that nobody expected
@@ -65,6 +66,7 @@ def _apart(keep: tuple[int, ...], work: Callable[[], int]) -> NoReturn:
     try:
         detach(*keep)
         gc.enable()
+        adopt_orphans()  # what it starts stays below it, so that its end is the end of all that
         status = work()
     except BaseException:  # nothing may climb back into the launcher's stack
         _last_words()
@@ -81,6 +83,7 @@ def spawned(spec: RunSpec, code_hash: str) -> int:
         signal.signal(name, signal.SIG_DFL)
     status = EXIT_SOFTWARE
     try:
+        adopt_orphans()
         status = live(spec, code_hash)
     except BaseException:
         _last_words()
@@ -140,6 +143,10 @@ def _work(spec: RunSpec, code_hash: str) -> int:
         from broker.gateway import main
 
         return main(spec)
+    if spec.kind == "program":
+        from botproc import minder
+
+        return minder.run_program(spec)
     from botproc import runner
 
     return runner.run_analysis(spec, code_hash) if spec.kind == "analysis" else runner.run_bot(spec, code_hash)

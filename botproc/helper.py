@@ -47,6 +47,11 @@ class Helper:
         self._waiting: deque[tuple[dict[str, Any], Reply]] = deque()  # the first one has been asked
         self._due = float("inf")
 
+    @property
+    def pid(self) -> int:
+        """Its process, or the last one; 0 before the first question."""
+        return self._pid
+
     def ask(self, request: dict[str, Any], reply: Reply) -> None:
         """Queue a question; `reply` gets the answer, or the reason why there is none."""
         self._waiting.append((request, reply))

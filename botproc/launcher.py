@@ -32,6 +32,7 @@ from botproc.children import Child
 from botproc.helper import Helper
 from botproc.service import Service
 from botproc.spares import COUNT, Spares
+from botproc.strays import Strays
 from protocol.process import start_ticks
 from protocol.spec import RunSpec
 
@@ -70,6 +71,7 @@ class Launcher:
         self._spares = Spares(self._fork, self._watch, self._unwatch, loaded.code_hash, spares)
         self._service = Service(generation, loaded, self._start, self._helper.ask, self._spares)
         self._children = self._service.children
+        self._strays = Strays(lambda: {child.pid for child in self._children} | {self._helper.pid} | self._spares.pids)
         self._alone_since: float | None = time.monotonic()
         self._listener = _listen(path)
         self._inode = path.stat().st_ino
@@ -89,6 +91,8 @@ class Launcher:
                         handler()
                 self._helper.expire()
                 self._spares.refill()
+                if time.monotonic() >= self._strays.due():
+                    self._strays.sweep()
         finally:
             self._spares.dismiss()
             self._leave()
@@ -225,6 +229,7 @@ class Launcher:
         self._unwatch(ended.watch)
         os.close(ended.watch)
         ended.watch = -1
+        self._strays.sweep(f"({ended.name}, epoch {ended.epoch})")
         if self._connections:
             self._send(next(reversed(self._connections.values())), notice)
 
@@ -239,7 +244,7 @@ class Launcher:
             self._epoll.unregister(fd)
 
     def _timeout(self) -> float:
-        due = min(self._helper.due(), self._spares.due())
+        due = min(self._helper.due(), self._spares.due(), self._strays.due())
         if self._alone_since is not None and not self._children.living():
             due = min(due, self._alone_since + self._orphan_after)
         return -1 if due == float("inf") else max(0.001, due - time.monotonic() + 0.001)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
+from botproc import logs
 from botproc.analyst import Analyst
 from botproc.livedesk import LiveDesk
 from botproc.loader import build
 from botproc.market import Market
 from botproc.ondemand import run_analysis
 from botproc.orphan import Orphan
+from botproc.rawlog import cut
 from botproc.stops import HISTORY
 from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
@@ -86,6 +88,7 @@ class BotRun:
             self._progress,
             self._receive,
             lambda: {"ready": self._ready, "paused": self._paused, "code_hash": code_hash},
+            lambda: cut(logs.raw_path(spec.log_path), 1, spec.log_max_bytes, spec.log_backups),
         )
         self._orphan = Orphan(config.on_orphan, spec.orphan_after)
 

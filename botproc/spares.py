@@ -62,6 +62,11 @@ class Spares:
         self._due = float("inf")
 
     @property
+    def pids(self) -> set[int]:
+        """The processes of those that wait or rehearse."""
+        return {spare.pid for spare in self._all}
+
+    @property
     def ready(self) -> int:
         """How many wait for a specification."""
         return sum(spare.rehearsed for spare in self._all)

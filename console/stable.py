@@ -49,7 +49,7 @@ def row(bot: dict[str, Any]) -> Row:
     cells = [
         Cell(bot["name"], "bold"),
         Cell(shown, STATES.get(state, "")),
-        Cell(f"{bot['market']} {bot['timeframe']}"),
+        Cell(f"{bot['market']} {bot['timeframe']}" if bot["market"] else "-"),
         Cell(bot["strategy"]),
         Cell(figures.position(bot.get("position"))),
         Cell(figures.money(profit), colour),

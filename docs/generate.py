@@ -22,6 +22,7 @@ from console import page as command_line
 from console import unit
 from protocol.botconfig import AccountConfig, BotConfig, SymbolTerms, Timeframe
 from protocol.guardlimits import GuardLimits
+from protocol.programconfig import GroupConfig, ProgramConfig
 from supervisor.config import SupervisorConfig, ThrottleConfig
 from supervisor.policy import page as lifecycle
 
@@ -33,9 +34,9 @@ _HEAD: Final = """# The configuration file
 
 *This page is generated from the models (`make docs`); do not edit it.*
 
-One TOML file describes an installation: the supervisor, its accounts, and its bots. It is `supervisor.toml` in the
-current folder, unless `-c FILE` or the variable `STABLEHAND_CONFIG` names another. Paths in it are relative to the
-file.
+One TOML file describes an installation: the supervisor, its accounts, its bots, and the programs beside them. It is
+`supervisor.toml` in the current folder, unless `-c FILE` or the variable `STABLEHAND_CONFIG` names another. Paths in it
+are relative to the file.
 
 ```toml
 [supervisor]                   # may be left out
@@ -111,6 +112,12 @@ def configuration() -> str:
             "[halt and guards](halt-and-guards.md).",
             whole=True,
         ),
+        _section(
+            "`[[programs]]`",
+            ProgramConfig,
+            "Any executable, supervised as bots are. `name` and `command` must be given. See [programs](programs.md).",
+        ),
+        _section("`[groups.NAME]`", GroupConfig, "Members name it with `group`. See [programs](programs.md)."),
         "Timeframes: " + ", ".join(f"`{each}`" for each in get_args(Timeframe)) + ".",
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)

@@ -43,11 +43,44 @@ class Frozen(BaseModel):
     )
 
 
-class BotConfig(GuardLimits, Frozen):
-    """One bot, complete: defaults filled in, account resolved."""
+class Supervised(Frozen):
+    """What bots and programs have in common: how they are started, stopped and started again."""
 
     name: Name
-    """Name of the bot: letters, digits, dot, dash and underscore; at most 64."""
+    """Its name: letters, digits, dot, dash and underscore; at most 64. Bots and programs share them."""
+    wanted: Wanted = "running"
+    """First value of what is wanted; afterwards the operator's last word holds."""
+    restart: RestartPolicy = "permanent"
+    """`permanent`: restarted after any end; `transient`: after a failure; `temporary`: never."""
+    priority: int = Field(5, ge=0, le=9)
+    """Importance: 9 is started first and, unless `spare_priority` says otherwise, never throttled."""
+    intensity: int = Field(5, ge=0, le=1000)
+    """Failures allowed in `period_seconds`; one more is quarantine (state `failed`)."""
+    period_seconds: float = Field(60.0, gt=0, le=86_400)
+    """Length of the sliding window in which failures count."""
+    backoff_initial_seconds: float = Field(1.0, gt=0, le=3600)
+    """Wait before the second restart in the window; the first is immediate."""
+    backoff_max_seconds: float = Field(60.0, gt=0, le=86_400)
+    """The longest wait between two restarts."""
+    stable_after_seconds: float = Field(10.0, gt=0, le=86_400)
+    """After running so long the wait starts again from the beginning (failures still count in the window)."""
+    start_timeout_seconds: float = Field(30.0, gt=0, le=3600)
+    """How long a new process may take to say Hello."""
+    stop_timeout_seconds: float = Field(10.0, gt=0, le=3600)
+    """How long a stop may take before it is enforced: half for the message, half for SIGTERM."""
+    after: tuple[Name, ...] = Field((), strict=False)
+    """Names of bots and programs that must be running before this one is started."""
+    group: Name | None = None
+    """Group whose members are restarted together: a table `[groups.NAME]`."""
+    log_max_bytes: int = Field(10_000_000, ge=10_000)
+    """Size at which a log file is rotated, in bytes; the raw output has a file of its own."""
+    log_backups: int = Field(3, ge=0, le=100)
+    """Rotated log files kept."""
+
+
+class BotConfig(GuardLimits, Supervised):
+    """One bot, complete: defaults filled in, account resolved."""
+
     account: Name = ""
     """Account it trades on: a table `[accounts.NAME]`. Not needed where there is one."""
     market: SymbolName
@@ -70,14 +103,8 @@ class BotConfig(GuardLimits, Frozen):
     """Largest slippage accepted, in points."""
     check_interval_seconds: float = Field(60.0, ge=0.1, le=86_400)
     """The longest that a bot waits between two cycles, in seconds; a newly closed bar wakes it at once."""
-    wanted: Wanted = "running"
-    """First value of what is wanted; afterwards the operator's last word holds."""
-    restart: RestartPolicy = "permanent"
-    """`permanent`: restarted after any end; `transient`: after a failure; `temporary`: never."""
-    priority: int = Field(5, ge=0, le=9)
-    """Importance: 9 is started first and, unless `spare_priority` says otherwise, never throttled."""
-    group: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
-    """Bots of one group are paused and stopped for the machine's sake only together."""
+    throttle_group: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
+    """Bots with the same one are paused and stopped for the machine's sake only together."""
     throttle: bool = True
     """Whether the bot may be paced, paused or stopped for the machine's sake."""
     pace_max: float = Field(100.0, ge=1, le=100)
@@ -94,30 +121,14 @@ class BotConfig(GuardLimits, Frozen):
     """Descriptors that it may have open (the kernel enforces it; at least 64 are needed); 0: no limit."""
     limit_restarts: int = Field(3, ge=0, le=1000)
     """Fresh runs because of a limit in an hour; one more is quarantine."""
-    intensity: int = Field(5, ge=0, le=1000)
-    """Failures allowed in `period_seconds`; one more is quarantine (state `failed`)."""
-    period_seconds: float = Field(60.0, gt=0, le=86_400)
-    """Length of the sliding window in which failures count."""
-    backoff_initial_seconds: float = Field(1.0, gt=0, le=3600)
-    """Wait before the second restart in the window; the first is immediate."""
-    backoff_max_seconds: float = Field(60.0, gt=0, le=86_400)
-    """The longest wait between two restarts."""
-    stable_after_seconds: float = Field(10.0, gt=0, le=86_400)
-    """After running so long the wait starts again from the beginning (failures still count in the window)."""
-    start_timeout_seconds: float = Field(30.0, gt=0, le=3600)
-    """How long a new process may take to say Hello."""
-    stop_timeout_seconds: float = Field(10.0, gt=0, le=3600)
-    """How long a stop may take before it is enforced: half for the message, half for SIGTERM."""
+    close_timeout_seconds: float = Field(30.0, gt=0, le=300)
+    """How long `stop --mode close` waits for the broker to close the bot's positions."""
     cycle_timeout_seconds: float = Field(30.0, gt=0, le=3600)
     """A cycle that takes longer is a hang."""
     order_ttl_seconds: float = Field(30.0, gt=0, le=3600)
     """A decision older than this is no longer sent or executed."""
     on_orphan: Literal["continue", "drain", "close"] = "continue"
     """Without a supervisor for `orphan_after_seconds`: trade on, only close, or close and end."""
-    log_max_bytes: int = Field(10_000_000, ge=10_000)
-    """Size at which a log file of the bot is rotated."""
-    log_backups: int = Field(3, ge=0, le=100)
-    """Rotated log files kept."""
 
     @field_validator("params")
     @classmethod

@@ -50,6 +50,7 @@ class BusLink(threading.Thread):
     `on_message` is called on this thread with every message of the supervisor except acknowledgements
     (Welcome included; an Unwelcome means: exit with code 76). It must be quick: hand over and return.
     `hello` gives the Hello's changing fields (`ready, paused, gateway_boot, code_hash`) at each connection.
+    `tick` is called on this thread once in each heartbeat interval, with or without a supervisor.
     Times are seconds.
     """
 
@@ -60,6 +61,7 @@ class BusLink(threading.Thread):
         progress: Progress,
         on_message: Callable[[Message], None],
         hello: Callable[[], dict[str, Any]],
+        tick: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(name="link", daemon=True)
         self._context = context
@@ -67,6 +69,8 @@ class BusLink(threading.Thread):
         self._progress = progress
         self._on_message = on_message
         self._hello = hello
+        self._tick = tick
+        self._tick_due = 0.0 if tick is not None else float("inf")
         self._identity = own_identity()
         self._wake = WakeFd()
         self._lock = threading.Lock()
@@ -150,6 +154,9 @@ class BusLink(threading.Thread):
                     if source in ready:
                         _guarded(callback)
                 self._write(bus)
+                if self._tick is not None and time.monotonic() >= self._tick_due:
+                    self._tick_due = time.monotonic() + self._interval
+                    _guarded(self._tick)
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Poller]]:
@@ -193,6 +200,7 @@ class BusLink(threading.Thread):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
+        due = min(due, self._tick_due)
         return min(max(0.0, due - time.monotonic()), 60.0)
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:
@@ -300,7 +308,7 @@ class BusLink(threading.Thread):
         return True
 
 
-def _guarded(callback: Callable[[], None]) -> None:
+def _guarded(callback: Callable[[], object]) -> None:
     """A callback that raises must not end the thread that beats."""
     try:
         callback()

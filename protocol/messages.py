@@ -33,7 +33,7 @@ class Hello(Message):
 
     t: Literal["hello"] = "hello"
     wire: int = WIRE
-    kind: Literal["bot", "gateway", "analysis"]
+    kind: Literal["bot", "program", "gateway", "analysis"]
     bot_id: int
     epoch: int
     token: str
@@ -74,11 +74,14 @@ class Ready(Message):
 
 
 class Waiting(Message):
-    """Still starting, and why: `dependency` (the gateway does not answer), `warmup` (too few bars yet)."""
+    """Still starting, and why: `dependency` (the gateway does not answer), `warmup` (too few bars yet).
+
+    `status` is what a program says of itself, while it starts or later.
+    """
 
     t: Literal["waiting"] = "waiting"
     token: str
-    reason: Literal["dependency", "warmup"]
+    reason: Literal["dependency", "warmup", "status"]
     detail: str
 
 
@@ -459,6 +462,8 @@ class Phase(IntEnum):
     TRADE = 5  # an order is under way
     PAUSED = 6
     STOPPING = 7
+    NOT_READY = 8  # a program that has not said READY=1 yet
+    WATCHED = 9  # a program that must say WATCHDOG=1
 
 
 class SignalCode(IntEnum):

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,60 @@ def own_identity() -> ProcessIdentity:
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether this very process still lives: same boot, same pid, same start; a zombie does not."""
     return identity.boot_id == kernel_boot_id() and start_ticks(identity.pid) == identity.start_ticks
+
+
+def children_of(pid: int) -> list[int]:
+    """Pids of the children of a process, zombies too; empty where it is gone or the system cannot tell."""
+    if sys.platform == "linux":
+        found: list[int] = []
+        try:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found += map(int, (thread / "children").read_bytes().split())
+        except OSError:
+            return found  # it ended meanwhile, or the kernel was built without this file
+        return found
+    import psutil
+
+    try:
+        return [one.pid for one in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+def descendants_of(pid: int) -> list[ProcessIdentity]:
+    """The living processes below a process, its children first."""
+    found: dict[int, ProcessIdentity] = {}
+    todo = [pid]
+    while todo:
+        for child in children_of(todo.pop()):
+            identity = identity_of(child) if child not in found else None
+            if identity is not None:
+                found[child] = identity
+                todo.append(child)
+    return list(found.values())
+
+
+def adopt_orphans() -> bool:
+    """From now on processes below this one whose parent has ended become children of this one, not of init.
+
+    Linux only (`prctl(PR_SET_CHILD_SUBREAPER)`); False elsewhere. Not inherited by children.
+    """
+    return _prctl(36, 1)
+
+
+def die_with_parent(number: int) -> bool:
+    """From now on this process gets this signal when its parent ends (Linux; False elsewhere)."""
+    return _prctl(1, number)
+
+
+def _prctl(option: int, value: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    return int(_libc().prctl(option, value, 0, 0, 0)) == 0
+
+
+@cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None)

@@ -11,10 +11,14 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from protocol.botconfig import AccountConfig, BotConfig
+from protocol.programconfig import ProgramConfig
 
 #: Exit codes of our own children (sysexits.h where it has one).
 EXIT_OK: Final = 0
 EXIT_STRATEGY: Final = 65  # EX_DATAERR: the strategy cannot be built; no restart helps before it changes
+EXIT_NOT_EXECUTED: Final = 71  # EX_OSERR: the system would not execute the program; its last word says why
+#: How the last word (Bye) begins of a run that ends so.
+NOT_EXECUTED: Final = "not executed: "
 EXIT_LOCK_HELD: Final = 75  # EX_TEMPFAIL: an older run still holds the lock
 EXIT_UNWELCOME: Final = 76  # EX_PROTOCOL: the supervisor refused the Hello
 EXIT_CONFIG: Final = 78  # EX_CONFIG: the gateway cannot use its account
@@ -25,7 +29,7 @@ class RunSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    kind: Literal["bot", "gateway", "analysis"]
+    kind: Literal["bot", "program", "gateway", "analysis"]
     token: str  # names the run; random, 128 bits
     bot_id: int
     epoch: int
@@ -51,6 +55,7 @@ class RunSpec(BaseModel):
     orphan_after: float = 60.0
     first_work_after: float = 0.0  # seconds from Ready to the first cycle, where many start at once
     bot: BotConfig | None = None
+    program: ProgramConfig | None = None
     account: AccountConfig | None = None
     account_name: str = ""
     config_dir: str = ""  # folder of supervisor.toml: paths of the account are relative to it

@@ -121,8 +121,10 @@ async def _check(config: Config, gaps: bool) -> int:
         finally:
             await builder.launchers.retire()
             await builder.close()
+    programs = f", {_count(len(config.programs), 'program')}" if config.programs else ""
     sys.stdout.write(
-        f"{config.path}: {_count(len(config.bots), 'bot')} on {_count(len(config.accounts), 'account')}, all right\n"
+        f"{config.path}: {_count(len(config.bots), 'bot')} on {_count(len(config.accounts), 'account')}{programs},"
+        " all right\n"
     )
     sys.stdout.writelines(f"{line}\n" for line in file_lines(files, gaps=gaps))
     return 0

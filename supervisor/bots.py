@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from protocol.botconfig import AccountConfig, BotConfig
+from protocol.botconfig import AccountConfig, BotConfig, Supervised
 from protocol.errors import InvalidInput
+from protocol.programconfig import ProgramConfig, Settings, is_program
 from supervisor.complaints import did_you_mean, first
 
 _RESERVED = ("supervisor", "launcher", "analysis")
@@ -35,23 +37,36 @@ def with_defaults(entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
     return merged
 
 
-def bot_config(
+def settings_of(
     entry: Mapping[str, Any], defaults: Mapping[str, Any], accounts: Mapping[str, AccountConfig]
-) -> BotConfig:
-    """A bot given at run time, complete. Raises InvalidInput with one line."""
+) -> Settings:
+    """A bot (or, where it has a command, a program) given at run time, complete. Raises InvalidInput with one line."""
+    model: type[Settings] = ProgramConfig if is_program(entry) else BotConfig
     try:
-        bot = BotConfig.model_validate(with_defaults(entry, defaults))
+        made = model.model_validate(entry if is_program(entry) else with_defaults(entry, defaults))
     except ValidationError as error:
-        _, message, hint = first(error, list(BotConfig.model_fields))
+        _, message, hint = first(error, list(model.model_fields))
         name = entry.get("name", "bot")
         raise InvalidInput(f"{name}: {message}", hint=hint) from None
-    return complete(bot, accounts)
+    return complete_program(made) if isinstance(made, ProgramConfig) else complete(made, accounts)
+
+
+def complete_program(program: ProgramConfig) -> ProgramConfig:
+    """The program, if it can run here and its name is free."""
+    _check_reserved(program.name)
+    if sys.platform == "win32":
+        raise Misfit("programs need a POSIX system", hint="on Windows only bots are supervised", key="command")
+    return program
+
+
+def _check_reserved(name: str) -> None:
+    if name in _RESERVED or name.startswith("gateway-"):
+        raise Misfit(f"no bot can be called {name!r}", hint="a log of Stablehand's own has that name", key="name")
 
 
 def complete(bot: BotConfig, accounts: Mapping[str, AccountConfig]) -> BotConfig:
     """The bot with its account named, its market and timeframe known to that account."""
-    if bot.name in _RESERVED or bot.name.startswith("gateway-"):
-        raise Misfit(f"no bot can be called {bot.name!r}", hint="a log of Stablehand's own has that name", key="name")
+    _check_reserved(bot.name)
     name = bot.account
     if not name:
         if len(accounts) > 1:
@@ -70,11 +85,11 @@ def complete(bot: BotConfig, accounts: Mapping[str, AccountConfig]) -> BotConfig
     return bot if bot.account else bot.model_copy(update={"account": name})
 
 
-def check_netting(bots: Sequence[BotConfig], accounts: Mapping[str, AccountConfig]) -> None:
+def check_netting(everyone: Sequence[Supervised], accounts: Mapping[str, AccountConfig]) -> None:
     """On a netting account a symbol has one position, so one bot. Raises InvalidInput."""
     holder: dict[tuple[str, str], str] = {}
-    for bot in bots:
-        if accounts[bot.account].margin_mode != "netting":
+    for bot in everyone:
+        if not isinstance(bot, BotConfig) or accounts[bot.account].margin_mode != "netting":
             continue
         first = holder.setdefault((bot.account, bot.market), bot.name)
         if first != bot.name:

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from protocol.botconfig import NAME_PATTERN, AccountConfig, BotConfig, Frozen
-from supervisor.bots import Misfit, check_netting, complete, with_defaults
+from protocol.programconfig import GroupConfig, ProgramConfig, Settings
+from supervisor.bots import Misfit, check_netting, complete, complete_program, with_defaults
 from supervisor.complaints import NAME_RULE, did_you_mean, first, shown
 from supervisor.errors import ConfigError
+from supervisor.order import check_order
 from supervisor.tomlplace import Part, line_of
 
 #: Port 65535 is left out: events take the next one.
@@ -112,6 +114,8 @@ class Config:
     accounts: Mapping[str, AccountConfig]
     bot_defaults: Mapping[str, Any]
     bots: tuple[BotConfig, ...]
+    programs: tuple[ProgramConfig, ...]
+    groups: Mapping[str, GroupConfig]
     declared: tuple[dict[str, Any], ...]  # as written, for `show` and `reload`
     text: str
 
@@ -129,11 +133,17 @@ class Config:
         """An error at a place of the file."""
         return _error(self.path, self.text, path, message, hint)
 
-    def place_of(self, bot: str) -> tuple[Part, ...]:
-        """Path of a declared bot in the file."""
-        for index, one in enumerate(self.bots):
-            if one.name == bot:
-                return ("bots", index)
+    @property
+    def everyone(self) -> tuple[Settings, ...]:
+        """Programs and bots, in the order in which they become known (and so, where nothing else counts, start)."""
+        return (*self.programs, *self.bots)
+
+    def place_of(self, name: str) -> tuple[Part, ...]:
+        """Path of a declared bot or program in the file."""
+        for table, those in (("bots", self.bots), ("programs", self.programs)):
+            for index, one in enumerate(those):
+                if one.name == name:
+                    return (table, index)
         return ("bots",)
 
 
@@ -164,7 +174,7 @@ def _not_toml(path: Path, text: str, problem: str) -> ConfigError:
 
 def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
     """Check what tomllib read."""
-    known = ["supervisor", "accounts", "bot_defaults", "bots"]
+    known = ["supervisor", "accounts", "bot_defaults", "bots", "programs", "groups"]
     for key in raw:
         if key not in known:
             raise _error(path, text, (key,), f"unknown table {key!r}", did_you_mean(key, known))
@@ -188,20 +198,21 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
         accounts[name] = _model(path, text, ("accounts", name), AccountConfig, _with_dates(table))
         _check_account(path, text, name, accounts[name])
     defaults = _defaults(path, text, raw.get("bot_defaults", {}))
-    entries = raw.get("bots", [])
-    if not isinstance(entries, list):
-        raise _error(path, text, ("bots",), "bots are a list of tables", "write [[bots]]")
+    entries = _entries(path, text, raw, "bots")
+    declared_programs = _entries(path, text, raw, "programs")
+    seen: dict[str, tuple[Part, ...]] = {}
+    programs = []
+    for index, entry in enumerate(declared_programs):
+        program = _model(path, text, ("programs", index), ProgramConfig, entry)
+        _check_free(path, text, ("programs", index), program.name, seen)
+        try:
+            programs.append(complete_program(program))
+        except Misfit as error:
+            raise _error(path, text, ("programs", index, error.key), error.message, error.hint) from None
     bots: list[BotConfig] = []
-    seen: dict[str, int] = {}
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise _error(path, text, ("bots", index), f"a bot is a table, not {shown(entry)}", "write [[bots]]")
         bot = _model(path, text, ("bots", index), BotConfig, with_defaults(entry, defaults))
-        if bot.name in seen:
-            earlier = line_of(text, ("bots", seen[bot.name]))
-            raise _error(path, text, ("bots", index, "name"), f"a second bot is called {bot.name!r}",
-                         f"the first is at line {earlier}; give each a name of its own")  # fmt: skip
-        seen[bot.name] = index
+        _check_free(path, text, ("bots", index), bot.name, seen)
         try:
             bots.append(complete(bot, accounts))
         except Misfit as error:
@@ -209,12 +220,44 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
             if error.key in defaults and error.key not in entry:
                 place = ("bot_defaults", error.key)
             raise _error(path, text, place, error.message, error.hint) from None
-    config = Config(path, supervisor, accounts, defaults, tuple(bots), tuple(entries), text)
+    groups = _groups(path, text, raw.get("groups", {}))
+    config = Config(path, supervisor, accounts, defaults, tuple(bots), tuple(programs), groups,
+                    (*declared_programs, *entries), text)  # fmt: skip
     try:
         check_netting(bots, accounts)
+        check_order(config.everyone, groups)
     except Misfit as error:
-        raise config.error((*config.place_of(error.bot), "market"), error.message, error.hint) from None
+        raise config.error((*config.place_of(error.bot), error.key or "market"), error.message, error.hint) from None
     return config
+
+
+def _entries(path: Path, text: str, raw: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    """The tables of a list."""
+    entries = raw.get(table, [])
+    if not isinstance(entries, list):
+        raise _error(path, text, (table,), f"{table} are a list of tables", f"write [[{table}]]")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise _error(path, text, (table, index), f"a {table[:-1]} is a table, not {shown(entry)}",
+                         f"write [[{table}]]")  # fmt: skip
+    return entries
+
+
+def _check_free(path: Path, text: str, place: tuple[Part, ...], name: str, seen: dict[str, tuple[Part, ...]]) -> None:
+    if name in seen:
+        what = {"bots": "bot", "programs": "program"}
+        kind = what[str(place[0])] if seen[name][0] == place[0] else "bot or program"
+        raise _error(path, text, (*place, "name"), f"a second {kind} is called {name!r}",
+                     f"the first is at line {line_of(text, seen[name])}; give each a name of its own")  # fmt: skip
+    seen[name] = place
+
+
+def _groups(path: Path, text: str, tables: Any) -> dict[str, GroupConfig]:
+    if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
+        raise _error(path, text, ("groups",), "groups are tables", "write [groups.NAME]")
+    for name in tables:
+        _check_name(path, text, ("groups", name), name)
+    return {name: _model(path, text, ("groups", name), GroupConfig, table) for name, table in tables.items()}
 
 
 def _defaults(path: Path, text: str, defaults: Any) -> dict[str, Any]:

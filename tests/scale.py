@@ -15,3 +15,7 @@ LATE_FILL: Final = 10.0 if SOAK else 1.0
 TERMINAL_TIMEOUT: Final = 8.0 if SOAK else 1.0
 #: Seconds that an order is in flight while the next epoch starts.
 IN_FLIGHT: Final = 5.0 if SOAK else 1.0
+#: Bots of a stable that is stopped as a whole.
+MANY_BOTS: Final = 200 if SOAK else 20
+#: Seconds for which a program writes as fast as it can.
+FLOOD: Final = 20.0 if SOAK else 2.0

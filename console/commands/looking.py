@@ -119,17 +119,23 @@ def _logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many of the last.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it is written.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Lines as they stand in the file.")] = False,
+    output: Annotated[
+        bool, typer.Option("--output", "-o", help="What its process wrote to stdout and stderr, instead of its log.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """The log of a bot. --json: one JSON object a line."""
+    """The log of a bot or program. --json: one JSON object a line."""
     if follow and settings.remote() is not None:
         raise InvalidInput("logs --follow reads the file itself", hint="over --connect: logs without --follow")
     with settings.connect() as client:
-        found = client.request("logs", {"bot": bot, "lines": lines})
+        found = client.request("logs", {"bot": bot, "lines": lines, "output": output})
+    path = Path(found["raw_path"] if output else found["path"])
     tint = colour()
 
     def put(line: str) -> None:
-        shown = line if raw else logview.as_json(line) if as_json else logview.pretty(line, colour=tint)
+        shown = logview.as_json(line) if as_json else logview.pretty(line, colour=tint)
+        if raw or (output and not as_json):
+            shown = line
         sys.stdout.write(f"{shown}\n")
         sys.stdout.flush()
 
@@ -137,10 +143,10 @@ def _logs(
         put(line)
     if not follow:
         if not found["lines"] and not as_json:
-            warn(f"{found['path']} holds nothing yet; what the process itself wrote: {found['raw_path']}")
+            warn(f"{path} holds nothing yet; what the process itself wrote: {found['raw_path']}")
         return 0
     last = found["lines"][-1] if found["lines"] else None
-    for line in logview.follow(Path(found["path"]), after=last, whole=last is None and lines > 0):
+    for line in logview.follow(path, after=last, whole=last is None and lines > 0):
         put(line)
     return 0
 

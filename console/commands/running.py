@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -32,7 +33,17 @@ _WORDS = {
     "pause": ("pausing", "paused already"),
     "resume": ("resuming", "running already"),
 }
+#: The longest that `stop --mode close` may take: `close_timeout_seconds` at its largest, and a little.
+_CLOSING = 310.0
 _REACHED = {"start": "running", "stop": "stopped", "restart": "running", "pause": "paused", "resume": "running"}
+
+
+class StopMode(StrEnum):
+    """What becomes of positions, and of the process."""
+
+    KEEP = "keep"
+    CLOSE = "close"
+    KILL = "kill"
 
 
 def register(app: typer.Typer) -> None:
@@ -131,20 +142,23 @@ def _restart(
 
 def _stop(
     bots: Bots = None, every: Every = False, where: Where = None, wait: Wait = None,
-    kill: Annotated[bool, typer.Option("--kill", help="At once, without asking the bot.")] = False,
+    mode: Annotated[StopMode, typer.Option(
+        help="keep: positions stay, with their stops. close: they are closed. kill: at once, without asking the bot.",
+    )] = StopMode.KEEP,
+    kill: Annotated[bool, typer.Option("--kill", help="The same as --mode kill.")] = False,
     as_json: AsJson = False,
 ) -> int:  # fmt: skip
-    """Want bots stopped. Positions stay as they are, with their stops."""
-    args = chosen(bots, every, where)
-    return act("stop", {**args, "mode": "kill"} if kill else args, wait=wait, as_json=as_json)
+    """Want bots stopped. Positions stay as they are, with their stops, unless --mode close."""
+    args = {**chosen(bots, every, where), "mode": "kill" if kill else mode.value}
+    return act("stop", args, wait=wait, as_json=as_json, patience=_CLOSING if mode is StopMode.CLOSE else None)
 
 
-def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool) -> int:
+def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool, patience: float | None = None) -> int:
     """Ask for what is wanted, and tell what became of it."""
     if wait is not None:
         args = {**args, "wait": wait}
     with settings.connect() as client:
-        result = client.request(verb, args)
+        result = client.request(verb, args, timeout=patience)
     failed, missed = result.get("failed") or {}, result.get("missed") or {}
     code = 1 if failed or missed else 0
     if as_json:
@@ -157,6 +171,8 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool) -
         write(f"{_REACHED[verb]}: {names(reached)}{_count(reached)}")
     elif done and wait is None:
         write(f"{words[0]}: {names(done)}{_count(done)}")
+    for name, text in (result.get("closed") or {}).items():
+        write(f"{name}: {text}")
     rest = [name for name in already if wait is None or name not in reached]
     if rest:
         write(f"{words[1]}: {names(rest)}{_count(rest)}")

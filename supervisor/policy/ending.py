@@ -7,8 +7,10 @@ from random import Random
 from typing import Final
 
 from supervisor.policy.events import (
+    Blocked,
     Deadline,
     Event,
+    ExecFailed,
     Exited,
     Gone,
     HelloSeen,
@@ -22,7 +24,7 @@ from supervisor.policy.events import (
 )
 from supervisor.policy.instructions import ConfirmDead, Note, RecordEnd, SendStop
 from supervisor.policy.restart import seconds
-from supervisor.policy.starting import no_process
+from supervisor.policy.starting import launch_refused, no_process
 from supervisor.policy.states import Bot, Cause, State, counted
 from supervisor.policy.steps import (
     InvalidTransition,
@@ -74,7 +76,7 @@ def ended(bot: Bot, event: _Over, now: float, rng: Random) -> Step:
     """An end that nobody asked for: the restart policy decides."""
     _launch_asked(bot, event)
     status, cause, what = _end_of(event)
-    if isinstance(event, Exited) and event.code in (EXIT_STRATEGY, EXIT_CONFIG):
+    if bot.kind != "program" and isinstance(event, Exited) and event.code in (EXIT_STRATEGY, EXIT_CONFIG):
         # No restart helps before somebody changes something.
         cause = Cause.STRATEGY if event.code == EXIT_STRATEGY else Cause.CRASH
         fallback = "the strategy cannot be built" if event.code == EXIT_STRATEGY else "the account cannot be used"
@@ -116,6 +118,20 @@ def lock_held(bot: Bot, event: LockHeld, now: float, rng: Random) -> Step:
     end = RecordEnd(bot.bot_id, bot.epoch, EXIT_LOCK_HELD << 8, Cause.LOCK, f"lock held by pid {event.pid}")
     confirm = ConfirmDead(bot.bot_id, event.pid)
     return wait(bot, now + delay, reason, end, confirm, run_over=True, cause=Cause.LOCK)
+
+
+@leads(State.BACKOFF)
+def exec_failed(bot: Bot, event: ExecFailed, now: float, rng: Random) -> Step:
+    """Its file cannot be executed: a launch that failed, retried with backoff; no budget is burned."""
+    _launch_asked(bot, event)
+    return launch_refused(bot, now, rng, reason=event.reason, status=event.status, run_over=True)
+
+
+@leads(State.STOPPED, State.STARTING, State.BACKOFF, State.FAILED)
+def exec_failed_stopping(bot: Bot, event: ExecFailed, now: float, rng: Random) -> Step:
+    """The run is over, which is all that a stop asks."""
+    _launch_asked(bot, event)
+    return _over(bot, now, rng, event.status)
 
 
 @leads(State.STARTING, State.BACKOFF, State.FAILED, State.STOPPED)
@@ -176,7 +192,7 @@ def recorded_stopping(bot: Bot, event: Recorded, now: float, rng: Random) -> Ste
 
 
 @leads(State.STOPPED)
-def unrecorded_stopping(bot: Bot, event: RecordFailed, now: float, rng: Random) -> Step:
+def unrecorded_stopping(bot: Bot, event: RecordFailed | Blocked, now: float, rng: Random) -> Step:
     """No longer wanted, and never recorded: nothing is left to do."""
     if bot.run != "recording":
         raise InvalidTransition(bot, event, "no intent was under way")

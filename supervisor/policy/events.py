@@ -55,6 +55,13 @@ class Restart(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRestart(Event):
+    """A member of its group has failed, and the group's strategy wants a fresh run of this one too."""
+
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class StandDown(Event):
     """The supervisor leaves and stops its bots; `wanted` stays, so that the next one starts them again."""
 
@@ -106,6 +113,18 @@ class RecordFailed(RunEvent):
     """The disk refused the intent; nothing was launched."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked(RunEvent):
+    """What it must wait for is not running: nothing was recorded or launched; `Unblocked` follows."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unblocked(Event):
+    """All that it had to wait for is running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,14 @@ class Gone(RunEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ExecFailed(RunEvent):
+    """The system would not execute the program's file; the process that tried has ended."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LockHeld(RunEvent):
     """The run ended at once (exit code 75) because process `pid` still holds the bot's lock."""
 
@@ -223,6 +250,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     WantPaused,
     WantStopped,
     Restart,
+    GroupRestart,
     StandDown,
     HostPause,
     HostStop,
@@ -230,6 +258,8 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     LimitHit,
     Recorded,
     RecordFailed,
+    Blocked,
+    Unblocked,
     Launched,
     LaunchFailed,
     HelloSeen,
@@ -239,6 +269,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     ResumeDone,
     Exited,
     Gone,
+    ExecFailed,
     LockHeld,
     OldRunDead,
     Hung,

@@ -87,7 +87,7 @@ class Fleet:
 
     def stop_all(self, now: float, *, mode: StopMode = "keep", cause_id: str = "") -> list[Instruction]:
         """The supervisor leaves: end every bot's run, all at once. `wanted` stays. Gateways are left alone."""
-        ids = [bot.bot_id for bot in self.bots.values() if bot.kind == "bot"]
+        ids = [bot.bot_id for bot in self.bots.values() if bot.kind != "gateway"]
         return [i for bot_id in ids for i in self.apply(StandDown(bot_id, mode, cause_id=cause_id), now)]
 
     def stop_gateways(self, now: float, *, mode: StopMode = "keep", cause_id: str = "") -> list[Instruction]:
@@ -103,9 +103,9 @@ class Fleet:
         """Highest priority first, then by id: the order in which starts are let in."""
         return sorted(bot_ids, key=lambda bot_id: (-self.bots[bot_id].priority, bot_id))
 
-    def at_rest(self, *, kind: str = "bot") -> bool:
-        """Whether no bot (or gateway) has a process or a start under way."""
-        return all(bot.state in AT_REST for bot in self.bots.values() if bot.kind == kind)
+    def at_rest(self, *, gateways: bool = False) -> bool:
+        """Whether no bot or program (or: no gateway) has a process or a start under way."""
+        return all(bot.state in AT_REST for bot in self.bots.values() if (bot.kind == "gateway") is gateways)
 
     def _push(self, bot: Bot) -> None:
         if bot.deadline is not None:

@@ -16,8 +16,9 @@ Ask = HostPause | HostStop | HostRelease
 
 
 def _held(bot: Bot, event: Ask) -> Bot:
-    """The bot with the new hold. A gateway is never held: all its bots would stand still."""
-    if bot.kind == "gateway":
+    """The bot with the new hold. Only bots are held: without a gateway all its bots would stand still, and a
+    program can neither pause nor tell that it is at rest."""
+    if bot.kind != "bot":
         return bot
     hold: Hold = "pause" if isinstance(event, HostPause) else "stop" if isinstance(event, HostStop) else ""
     return replace(bot, held=hold, held_for=event.reason if hold else "")

@@ -1,11 +1,11 @@
-"""Handlers of what operators ask. They change `wanted` and nothing else changes it."""
+"""Handlers of what operators (and groups) ask. Operators change `wanted`, and nothing else changes it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
 
-from supervisor.policy.events import Event, Restart, StandDown, WantPaused, WantRunning, WantStopped
+from supervisor.policy.events import Event, GroupRestart, Restart, StandDown, WantPaused, WantRunning, WantStopped
 from supervisor.policy.states import Bot, Cause, State, Wanted
 from supervisor.policy.steps import Step, ask, begin_start, begin_stop, fresh, kill, leads, rest
 
@@ -112,6 +112,15 @@ def bounce(bot: Bot, event: Restart, now: float, rng: Random) -> Step:
     if bot.run == "recording":
         return bot, []
     return begin_stop(bot, now, "restarting", purpose="restart", cause=Cause.OPERATOR)
+
+
+@leads(State.STOPPING)
+def group_restart(bot: Bot, event: GroupRestart, now: float, rng: Random) -> Step:
+    """End this run for the group's sake and start a fresh one; its own failures stay counted."""
+    if bot.run == "recording":
+        return bot, []
+    trouble = f"restarted with its group: {event.because}"
+    return begin_stop(bot, now, trouble, purpose="restart", cause=Cause.DEPENDENCY, trouble=trouble)
 
 
 @leads(State.STARTING)

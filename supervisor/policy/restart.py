@@ -40,7 +40,7 @@ def on_failure(bot: Bot, cause: Cause, now: float, rng: Random) -> Decision:
     of = f"({count} of {limits.intensity})"
     if count > limits.intensity:
         allowed = f"{count} failures in {seconds(limits.period)}, {limits.intensity} allowed"
-        if bot.kind == "bot":
+        if bot.kind != "gateway":
             return Decision("quarantine", 0.0, failures, attempts, f"given up ({allowed})")
         delay = jittered(limits.backoff_max, rng)
         text = f"restarting in {seconds(delay)} ({allowed})"

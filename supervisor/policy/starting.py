@@ -8,6 +8,7 @@ from typing import Final
 
 from supervisor.policy.events import (
     AdoptStarted,
+    Blocked,
     Deadline,
     FenceLow,
     HelloSeen,
@@ -19,6 +20,7 @@ from supervisor.policy.events import (
     Recorded,
     RecordFailed,
     ResumeDone,
+    Unblocked,
     WaitingFor,
 )
 from supervisor.policy.instructions import Instruction, Launch, Note, RecordEnd, SendFence, SendSignal
@@ -70,6 +72,22 @@ def retry_record(bot: Bot, event: RecordFailed, now: float, rng: Random) -> Step
     return wait(replace(bot, waits=bot.waits + 1), now + delay, reason, run_over=False, cause=Cause.UNKNOWN)
 
 
+@leads(State.BACKOFF)
+def blocked(bot: Bot, event: Blocked, now: float, rng: Random) -> Step:
+    """What it must wait for is not running: it waits without a deadline, and burns nothing."""
+    if bot.run != "recording":
+        raise InvalidTransition(bot, event, "no intent was under way")
+    bot = replace(bot, counts=counted(bot, Cause.DEPENDENCY))
+    waiting, instructions = wait(bot, now, f"{_DEPENDENCY}: {event.reason}", run_over=False, cause=Cause.DEPENDENCY)
+    return replace(waiting, deadline=None), instructions
+
+
+@leads(State.STARTING, State.STOPPED)
+def unblocked(bot: Bot, event: Unblocked, now: float, rng: Random) -> Step:
+    """What it waited for is running: start."""
+    return begin_start(bot, "starting") if bot.deadline is None else (bot, [])
+
+
 @leads()
 def launched(bot: Bot, event: Launched, now: float, rng: Random) -> Step:
     """The process lives: it has `start_timeout` to say Hello."""
@@ -92,20 +110,35 @@ def launch_failed(bot: Bot, event: LaunchFailed, now: float, rng: Random) -> Ste
 
 def no_process(bot: Bot, event: LaunchFailed, now: float, rng: Random) -> Step:
     """A launch that failed: the machine's trouble, so no budget is burned, but it is told and counted."""
-    bot = replace(bot, counts=counted(bot, event.cause), cause=event.cause, waits=bot.waits + 1)
     if event.cause is Cause.STRATEGY:
+        bot = replace(bot, counts=counted(bot, event.cause), cause=event.cause, waits=bot.waits + 1)
         end = RecordEnd(bot.bot_id, bot.epoch, -1, event.cause, event.reason)
         return rest(bot, State.FAILED, event.reason, end, run_over=False)
+    return launch_refused(bot, now, rng, reason=event.reason, cause=event.cause)
+
+
+def launch_refused(
+    bot: Bot,
+    now: float,
+    rng: Random,
+    *,
+    reason: str,
+    cause: Cause = Cause.LAUNCH,
+    status: int = -1,
+    run_over: bool = False,
+) -> Step:
+    """Try again with backoff, however often; the first time that it is more than `intensity` is an alert."""
+    bot = replace(bot, counts=counted(bot, cause), cause=cause, waits=bot.waits + 1)
     delay = backoff(bot.limits, bot.waits, rng)
     nth, allowed = bot.waits, bot.limits.intensity
-    reason = f"launch failed: {event.reason}; retrying in {seconds(delay)} ({nth} of {allowed})"
+    text = f"launch failed: {reason}; retrying in {seconds(delay)} ({nth} of {allowed})"
     instructions: list[Instruction] = []
     if nth > allowed:
-        reason = f"launch failed: {event.reason}; retrying in {seconds(delay)} (failed {nth} times in a row)"
+        text = f"launch failed: {reason}; retrying in {seconds(delay)} (failed {nth} times in a row)"
         if nth == allowed + 1:
-            instructions.append(Note(bot.bot_id, "alert", f"{bot.name}: {reason}", {"epoch": bot.epoch}))
-    end = RecordEnd(bot.bot_id, bot.epoch, -1, event.cause, reason)
-    return wait(bot, now + delay, reason, end, *instructions, run_over=False, cause=event.cause)
+            instructions.append(Note(bot.bot_id, "alert", f"{bot.name}: {text}", {"epoch": bot.epoch}))
+    end = RecordEnd(bot.bot_id, bot.epoch, status, cause, text)
+    return wait(bot, now + delay, text, end, *instructions, run_over=run_over, cause=cause)
 
 
 @leads(State.RUNNING, State.PAUSED)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-Kind = Literal["bot", "gateway"]
+Kind = Literal["bot", "program", "gateway"]
 RestartPolicy = Literal["permanent", "transient", "temporary"]
 StopMode = Literal["keep", "kill"]
 StopStep = Literal["", "message", "term", "kill"]
@@ -76,7 +76,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """One bot or gateway as the policy sees it. Times are monotonic seconds, as given to `decide`.
+    """One bot, program or gateway as the policy sees it. Times are monotonic seconds, as given to `decide`.
 
     `epoch` is the current or last run's; `floor` the highest epoch that is known or reserved anywhere, so a
     new run gets `max(epoch, floor) + 1`. `deadline` is the moment at which a `Deadline` event is due.

@@ -76,6 +76,9 @@ _SPOKE = ignored("it said Hello, so it was launched, whatever became of the laun
 _FOREIGN = impossible("this supervisor did not launch it")
 _UNREADY = ignored("it is asked again once it is Ready")
 _HELLO = ignored("its Hello will tell")
+_RESTING = ignored("it has no process; its next run is a fresh one anyway")
+_NOT_BLOCKED = ignored("it waits for nobody")
+_NO_EXEC = impossible("what is Ready was executed")
 _KEPT = ignored("no process to end; it stays failed, so that the reason is kept")
 
 # Columns: stopped, starting, running, paused, stopping, backoff, failed, adopting.
@@ -122,6 +125,17 @@ _row(
     operators.start,
     operators.start,
     operators.bounce,
+)
+_row(
+    events.GroupRestart,
+    _RESTING,
+    operators.group_restart,
+    operators.group_restart,
+    operators.group_restart,
+    _ENDING,
+    _RESTING,
+    _RESTING,
+    operators.group_restart,
 )
 _row(
     events.StandDown,
@@ -178,6 +192,28 @@ _row(
     _NOT_ASKED,
     _NOT_ASKED,
     _NOT_ASKED,
+)
+_row(
+    events.Blocked,
+    _NOT_ASKED,
+    starting.blocked,
+    _NOT_ASKED,
+    _NOT_ASKED,
+    ending.unrecorded_stopping,
+    _NOT_ASKED,
+    _NOT_ASKED,
+    _NOT_ASKED,
+)
+_row(
+    events.Unblocked,
+    _NOT_BLOCKED,
+    _NOT_BLOCKED,
+    _NOT_BLOCKED,
+    _NOT_BLOCKED,
+    _NOT_BLOCKED,
+    starting.unblocked,
+    _NOT_BLOCKED,
+    _NOT_BLOCKED,
 )
 _row(
     events.Launched,
@@ -238,6 +274,17 @@ _row(
     ending.ended,
 )
 _row(events.Gone, _OVER, ending.ended, ending.ended, ending.ended, ending.ended_stopping, _OVER, _OVER, ending.ended)
+_row(
+    events.ExecFailed,
+    _OVER,
+    ending.exec_failed,
+    _NO_EXEC,
+    _NO_EXEC,
+    ending.exec_failed_stopping,
+    _OVER,
+    _OVER,
+    ending.exec_failed,
+)
 _row(
     events.LockHeld,
     _OVER,

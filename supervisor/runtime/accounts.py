@@ -153,7 +153,8 @@ class Accounts:
         entries: dict[str, list[_Entry]] = {account: [] for account in self._registry.gateways}
         for record in self._registry.by_name.values():
             config = record.config
-            assert config is not None
+            if config is None:  # a program trades nothing
+                continue
             expected = record.wanted == "running" and self._state_of(record) not in _NOT_EXPECTED
             entry = (record.bot_id, record.name, config.market, config.timeframe, record.magic, expected)
             entries.setdefault(record.account, []).append(entry)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.botconfig import AccountConfig, BotConfig
+from protocol.botconfig import AccountConfig, Supervised
 from protocol.errors import INVALID, StablehandError
-from supervisor.bots import bot_config
+from protocol.programconfig import Settings
+from supervisor.bots import settings_of
 from supervisor.policy.states import Limits
 
 NOT_CHANGEABLE = ("name", "wanted")
@@ -33,9 +34,9 @@ def effective(
     override: Mapping[str, Any],
     defaults: Mapping[str, Any],
     accounts: Mapping[str, AccountConfig],
-) -> BotConfig:
-    """The bot as it runs. Raises InvalidInput with one line."""
-    return bot_config({**overridden(base, override), "name": name}, defaults, accounts)
+) -> Settings:
+    """The bot (or program) as it runs. Raises InvalidInput with one line."""
+    return settings_of({**overridden(base, override), "name": name}, defaults, accounts)
 
 
 def overridden(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,15 +55,15 @@ def updated(below: Mapping[str, Any], settings: Mapping[str, Any], strategy: str
     return merged
 
 
-def difference(before: BotConfig, after: BotConfig) -> dict[str, list[Any]]:
+def difference(before: Supervised, after: Supervised) -> dict[str, list[Any]]:
     """`{key: [old, new]}`; parameters as `params.key`."""
     changed: dict[str, list[Any]] = {}
     old, new = before.model_dump(), after.model_dump()
     for key in new:
-        if key in NOT_CHANGEABLE or old[key] == new[key]:
+        if key in NOT_CHANGEABLE or old.get(key) == new[key]:
             continue
-        if key != "params":
-            changed[key] = [old[key], new[key]]
+        if key != "params" or "params" not in old:
+            changed[key] = [old.get(key), new[key]]
             continue
         for name in sorted({*old["params"], *new["params"]}):
             pair = [old["params"].get(name), new["params"].get(name)]
@@ -81,14 +82,15 @@ def unflatten(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise StablehandError(f"{head} cannot be updated", hint=hint, code=INVALID)
         if not tail:
             entry = laid_over(entry, {head: value})
-        elif head == "params":
-            entry = laid_over(entry, {"params": {tail: value}})
+        elif head in ("params", "environment"):
+            entry = laid_over(entry, {head: {tail: value}})
         else:
-            raise StablehandError(f"unknown key {key!r}", hint="only params has keys of its own", code=INVALID)
+            raise StablehandError(f"unknown key {key!r}", code=INVALID,
+                                  hint="only params and environment have keys of their own")  # fmt: skip
     return entry
 
 
-def limits_of(config: BotConfig) -> Limits:
+def limits_of(config: Supervised) -> Limits:
     """What the lifecycle needs to know of a configuration."""
     return Limits(
         restart=config.restart,

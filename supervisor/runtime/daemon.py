@@ -68,6 +68,7 @@ class EventQueue:
             changed |= self._apply(self._queue.popleft(), now)
         if changed:
             stable.accounts.refresh_rosters()
+            stable.ordering.release()
             stable.wake_waiters()
         self._arm()
         if self._queue:
@@ -76,8 +77,10 @@ class EventQueue:
     def _apply(self, event: events.Event, now: float) -> bool:
         """Decide one event and perform what follows; whether a state changed."""
         assert self._stable is not None and self._performer is not None
+        stable = self._stable
+        before = stable.fleet.bots.get(event.bot_id)
         try:
-            todo = self._stable.fleet.apply(event, now)
+            todo = stable.fleet.apply(event, now)
         except InvalidTransition as error:
             # A defect, told with the bot's story; the other bots must not pay for it.
             log.error("%s", error)
@@ -86,6 +89,8 @@ class EventQueue:
         changed = False
         for instruction in todo:
             self._performer.perform(instruction)
+            if isinstance(instruction, instructions.RecordEnd) and before is not None:
+                stable.ordering.ended(before, stable.fleet.bots[event.bot_id], instruction.cause)
             changed |= isinstance(instruction, instructions.Note) and instruction.type == "state"
         return changed
 
@@ -150,11 +155,13 @@ class Daemon:
         bots = list(stable.registry.by_name.values())
         for record in bots:
             self._queue.post(events.StandDown(record.bot_id))
+        await stable.settle()  # those that were stopped already change no state, and would wake nobody
         await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(), self._patience())
         gateways = list(stable.registry.gateways.values())
         for record in gateways:
             self._queue.post(events.StandDown(record.bot_id))
-        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(kind="gateway"), _GATEWAY_PATIENCE)
+        await stable.settle()
+        await stable.wait_until(lambda: self._queue.empty and stable.fleet.at_rest(gateways=True), _GATEWAY_PATIENCE)
         left = [one.name for one in (*bots, *gateways) if stable.state(one) not in AT_REST]
         if left:
             log.error("not ended in time: %s", ", ".join(left))
@@ -165,7 +172,7 @@ class Daemon:
     def _patience(self) -> float:
         """Seconds that the bots may take to stop, all at once."""
         bots = self._stable.registry.by_name.values()
-        return max((one.config.stop_timeout_seconds for one in bots if one.config), default=0.0) + 10.0
+        return max((one.settings.stop_timeout_seconds for one in bots), default=0.0) + 10.0
 
     async def _flush(self, timeout: float = 5.0) -> None:
         until = clock.now() + timeout

@@ -81,7 +81,9 @@ class Halts:
         ]
 
     def why(self, record: Record) -> str:
-        """Why a bot may not enter; empty when it may."""
+        """Why a bot may not enter; empty when it may, and for a program, which enters nothing."""
+        if record.program is not None:
+            return ""
         for halt in (*self._own.values(), *self._reported.get(record.account, {}).values()):
             if halt.covers(record.account, record.name):
                 return halt.line()

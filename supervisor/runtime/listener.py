@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from protocol import messages
-from protocol.locks import holder_of
+from protocol.locks import holder_of, is_held
 from protocol.messages import Hello, HistoryAck, Message
-from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_STRATEGY
+from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_NOT_EXECUTED, EXIT_STRATEGY, NOT_EXECUTED
 from supervisor.policy import events
+from supervisor.policy.states import State
 from supervisor.runtime.bus import describe_bad_frame
 from supervisor.runtime.perform import Performer
-from supervisor.runtime.registry import Record
+from supervisor.runtime.registry import Record, Run
 from supervisor.runtime.stable import Stable
 
 log = logging.getLogger("stablehand")
@@ -169,7 +170,8 @@ class Listener:
             self._stable.launchers.ack(str(notice["launcher"]), token)
             return
         code = int(notice.get("code", -1))
-        if code in (EXIT_STRATEGY, EXIT_CONFIG) and not record.run.last_words:
+        telling = (EXIT_NOT_EXECUTED,) if record.kind == "program" else (EXIT_STRATEGY, EXIT_CONFIG)
+        if code in telling and not record.run.last_words:
             asyncio.get_running_loop().call_later(_LAST_WORDS, self._post_exit, record, notice)
         else:
             self._post_exit(record, notice)
@@ -179,7 +181,9 @@ class Listener:
         if run is None or run.ended or run.token != notice["token"]:
             return
         code = int(notice.get("code", -1))
-        if code == EXIT_LOCK_HELD:
+        if record.kind == "program" and self._program_exit(record, run, code, int(notice.get("status", -1))):
+            return
+        if code == EXIT_LOCK_HELD and (record.kind != "program" or is_held(self._lock_path(record))):
             pid = holder_of(self._lock_path(record)) or 0
             self._stable.post(events.LockHeld(record.bot_id, epoch=run.epoch, pid=pid))
             return
@@ -193,6 +197,15 @@ class Listener:
                 detail=run.last_words,
             )
         )
+
+    def _program_exit(self, record: Record, run: Run, code: int, status: int) -> bool:
+        """Whether it was an end before there was a program: its file could not be executed."""
+        trying = self._stable.state(record) in (State.STARTING, State.STOPPING, State.ADOPTING)
+        if code != EXIT_NOT_EXECUTED or not run.last_words.startswith(NOT_EXECUTED) or not trying:
+            return False  # that a program itself gives this code is its own affair
+        reason = run.last_words.removeprefix(NOT_EXECUTED)
+        self._stable.post(events.ExecFailed(record.bot_id, epoch=run.epoch, status=status, reason=reason))
+        return True
 
     def launcher_lost(self, name: str) -> None:
         """A launcher died: its children live on, and are watched by their pidfds from now on."""

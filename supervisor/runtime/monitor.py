@@ -20,7 +20,10 @@ _SWEEP: Final = 0.5
 _LAG: Final = 1.0  # seconds that the loop may be late before its own verdicts are doubtful
 _STARVED_PRESSURE: Final = 80.0  # percent of time in which some task waited for the CPU or for memory
 _JUDGED: Final = frozenset({State.STARTING, State.RUNNING, State.PAUSED})
-_PHASES: Final = {phase.value: phase.name.lower() for phase in Phase}
+_PHASES: Final = {phase.value: phase.name.lower() for phase in Phase} | {
+    Phase.NOT_READY.value: "without READY=1",
+    Phase.WATCHED.value: "without WATCHDOG=1",
+}
 
 
 class Monitor:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from protocol.locks import FileLock, LockHeld
-from protocol.process import ProcessIdentity, is_alive
+from protocol.process import ProcessIdentity, descendants_of, is_alive
 from supervisor.policy import events
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Run
 
 _POLL: Final = 0.05
+_KILL: Final = 9  # by number: Windows has no name for it
 _PATIENCE: Final = 2.0  # an unwelcome old run leaves by itself; after this it is killed
 
 _HAS_PIDFD: Final = hasattr(os, "pidfd_open") and sys.platform == "linux"
@@ -53,8 +54,13 @@ class OldRuns:
 
     def signal(self, record: Record, run: Run, number: int, *, group: bool) -> None:
         """Signal the run, if that very process still lives; its group too where it leads one."""
-        if run.identity is not None:
-            signal_identity(run.identity, number, group=group)
+        if run.identity is None:
+            return
+        # Without a launcher nobody inherits what the run leaves behind: it is looked for while the run lives.
+        below = descendants_of(run.identity.pid) if number == _KILL and is_alive(run.identity) else []
+        signal_identity(run.identity, number, group=group)
+        for identity in below:
+            signal_identity(identity, number, group=False)
 
     def confirm_dead(self, record: Record, pid: int) -> None:
         """See the holder of the bot's lock dead (killing it when it does not leave), then post OldRunDead."""

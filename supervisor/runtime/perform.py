@@ -34,6 +34,7 @@ from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.memory import Memory
 from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.zap import BUS, KeyDoor
@@ -62,6 +63,7 @@ class Performer:
     bus: Bus
     launchers: Launchers
     old_runs: OldRuns
+    ordering: Ordering
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
@@ -75,6 +77,8 @@ class Performer:
             return
         match instruction:
             case instructions.RecordIntent():
+                if self._must_wait(record, instruction):
+                    return  # before it takes a place in the queue
                 if record.kind == "bot" and self.admit is not None:
                     self.admit(instruction)
                 else:  # a gateway waits for nobody: the bots wait for it
@@ -109,6 +113,8 @@ class Performer:
     def record_intent(self, record: Record, instruction: instructions.RecordIntent) -> None:
         """Commit the intent to start; of a bot that has been let in."""
         epoch, cause = instruction.epoch, instruction.cause_id
+        if self._must_wait(record, instruction):  # again: time has passed in the queue
+            return
         restart = record.run is not None
         run = self.registry.new_run(record, epoch, clock.wall(), clock.now())
         if self.door is not None:
@@ -142,6 +148,10 @@ class Performer:
             asyncio.get_running_loop().call_soon(self._write_intents)
         self.intents.append((intent, new_ceiling if new_ceiling > ceiling else 0, recorded))
 
+    def _must_wait(self, record: Record, instruction: instructions.RecordIntent) -> bool:
+        """Whether others must be running first; then it is told so, and asked again when they are."""
+        return record.kind != "gateway" and self.ordering.hold(record, instruction.epoch, instruction.cause_id)
+
     def _write_intents(self) -> None:
         """All that one turn of the loop decided to start, as one operation: a hundred starts are two statements."""
         batch, self.intents = self.intents, []
@@ -163,6 +173,8 @@ class Performer:
             # Where many start at once, their first cycles would hold up the starts of the others.
             others = len(self.registry.coming_up) - 1
             spec = self.specs.bot(record, run, min(others * _FIRST_WORK, _FIRST_WORK_MOST))
+        elif record.kind == "program":
+            spec = self.specs.program(record, run)
         else:
             spec = self.specs.gateway(record, run)
         asyncio.get_running_loop().create_task(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from protocol.botconfig import BotConfig
 from protocol.errors import InvalidInput
+from protocol.programconfig import Settings
 from store import bots as bot_table
 from store.bots import BotRow
-from supervisor.bots import check_netting
 from supervisor.config import Config
 from supervisor.errors import ConfigError
 from supervisor.policy.states import Bot, Limits, Wanted
 from supervisor.runtime.catalog import effective, overridden
-from supervisor.runtime.commands.configure import take_in
+from supervisor.runtime.commands.configure import check_together, take_in
 from supervisor.runtime.commands.reload import declared_entries
 from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
@@ -26,7 +25,7 @@ def merge_file(conn: Connection, config: Config) -> None:
     """Make the store know the file's bots and accounts. What an operator wanted stays as it is."""
     known = {(row.kind, row.name): row for row in bot_table.load_all(conn)}
     entries = declared_entries(config)
-    for bot in config.bots:
+    for bot in config.everyone:
         row = known.get(("bot", bot.name))
         if row is None:
             bot_table.insert_bot(conn, bot.name, declared=entries[bot.name], wanted=bot.wanted)
@@ -56,12 +55,12 @@ def check_kept(config: Config, rows: list[BotRow]) -> None:
             kept = "changed by update" if row.declared is not None else "kept in the store"
             raise ConfigError(f"{config.path}: bot {row.name!r}, {kept}: {error.message}", hint=error.hint) from None
     try:
-        check_netting(bots, config.accounts)
+        check_together(config, bots)
     except InvalidInput as error:
         raise ConfigError(f"{config.path}: {error.message}", hint=error.hint) from None
 
 
-def _effective(config: Config, row: BotRow) -> BotConfig:
+def _effective(config: Config, row: BotRow) -> Settings:
     base = row.declared if row.declared is not None else row.added or {}
     return effective(row.name, base, row.override, config.bot_defaults, config.accounts)
 

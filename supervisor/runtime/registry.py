@@ -13,6 +13,7 @@ from protocol.errors import UNKNOWN_BOT, StablehandError, nearest
 from protocol.keys import KeyPair
 from protocol.messages import BotFigures, Heartbeat
 from protocol.process import ProcessIdentity
+from protocol.programconfig import ProgramConfig, Settings
 
 
 @dataclass(slots=True)
@@ -55,14 +56,15 @@ class Sample:
 
 @dataclass(slots=True)
 class Record:
-    """One bot or gateway."""
+    """One bot, program or gateway."""
 
     bot_id: int
     name: str
-    kind: str  # bot | gateway
+    kind: str  # bot | program | gateway
     wanted: str  # the operator's word, as the store has it
     account: str
     config: BotConfig | None = None  # bots
+    program: ProgramConfig | None = None  # programs
     account_config: AccountConfig | None = None  # gateways
     declared: dict[str, Any] | None = None
     added: dict[str, Any] | None = None
@@ -77,6 +79,13 @@ class Record:
     fenced: tuple[int, bool] | None = None  # last fence that the gateway acknowledged: (epoch, alive)
 
     @property
+    def settings(self) -> Settings:
+        """The configuration of a bot or program."""
+        settings = self.config or self.program
+        assert settings is not None
+        return settings
+
+    @property
     def running_symbol(self) -> str:
         """The bot's market; empty for gateways."""
         return self.config.market if self.config else ""
@@ -87,7 +96,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.by_id: dict[int, Record] = {}
-        self.by_name: dict[str, Record] = {}  # bots only
+        self.by_name: dict[str, Record] = {}  # bots and programs
         self.gateways: dict[str, Record] = {}  # account -> its gateway
         self.by_route: dict[bytes, Record] = {}
         self.by_token: dict[str, Record] = {}

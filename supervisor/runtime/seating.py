@@ -7,7 +7,7 @@ from typing import Final
 from supervisor.config import SupervisorConfig
 from supervisor.policy.admission import Means
 from supervisor.policy.rotation import Capacity, Place, plan
-from supervisor.policy.states import Bot, State, Wanted
+from supervisor.policy.states import Bot, Cause, State, Wanted
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record
 
@@ -74,6 +74,9 @@ class Seating:
             self._drop(bot_id)  # it has given its place back, and waits from now on
         if at_rest and (bot.wanted is Wanted.STOPPED or not bot.queued):
             self._drop(bot_id)  # stopped by its operator, or ended for good: it asks for none
+            return None
+        if bot.state is State.BACKOFF and bot.cause is Cause.DEPENDENCY and bot.deadline is None:
+            self._drop(bot_id)  # others must be running first: they may need the place
             return None
         if not at_rest and not flat:
             self._leaving.discard(bot_id)  # it got hold of something before it was paused

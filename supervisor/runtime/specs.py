@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from protocol.botconfig import AccountConfig
 from protocol.endpoints import Endpoints
@@ -33,6 +34,19 @@ class SpecMaker:
                 "log_backups": record.config.log_backups,
                 "bot": record.config,
                 "first_work_after": first_work_after,
+            }
+        )
+
+    def program(self, record: Record, run: Run) -> RunSpec:
+        """For a program's run."""
+        assert record.program is not None
+        return self._make("program", record, run).model_copy(
+            update={
+                "lock_path": str(self.data_dir / "locks" / f"{record.name}-{record.bot_id}"),
+                "log_path": str(log_path(self.data_dir, record)),
+                "log_max_bytes": record.program.log_max_bytes,
+                "log_backups": record.program.log_backups,
+                "program": record.program,
             }
         )
 
@@ -66,12 +80,13 @@ class SpecMaker:
             }
         )
 
-    def _make(self, kind: str, record: Record, run: Run) -> RunSpec:
+    def _make(self, kind: Literal["bot", "program", "gateway"], record: Record, run: Run) -> RunSpec:
         keys = run.keys
-        sockets = self.endpoints.accounts[record.account]
-        gateway_key = load_or_create(self.data_dir, f"gateway-{record.account}").public if keys else ""
+        trades = kind != "program"
+        sockets = self.endpoints.accounts[record.account] if trades else {"orders": "", "market": ""}
+        gateway_key = load_or_create(self.data_dir, f"gateway-{record.account}").public if keys and trades else ""
         return RunSpec(
-            kind="gateway" if kind == "gateway" else "bot",
+            kind=kind,
             token=run.token,
             bot_id=record.bot_id,
             epoch=run.epoch,
@@ -100,5 +115,5 @@ class SpecMaker:
 
 def log_path(data_dir: Path, record: Record) -> Path:
     """The log of a child: JSON lines."""
-    name = record.name if record.kind == "bot" else f"gateway-{record.account}"
+    name = f"gateway-{record.account}" if record.kind == "gateway" else record.name
     return data_dir / "logs" / f"{name}.log"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from protocol.botconfig import BotConfig
 from protocol.endpoints import Endpoints
+from protocol.programconfig import Settings
 from store.database import Database
 from store.writer import Writer
 from supervisor.config import Config
@@ -25,6 +25,7 @@ from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.memory import Memory
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
@@ -70,6 +71,7 @@ class Stable:
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
     halts: Halts = field(init=False)
+    ordering: Ordering = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
     loop_lag: float = 0.0
@@ -145,10 +147,11 @@ class Stable:
         """Seconds since this supervisor started."""
         return clock.now() - self.started
 
-    def configs(self, without: Iterable[str] = ()) -> list[BotConfig]:
-        """Configurations of all bots but those."""
+    def everyone(self, without: Iterable[str] = ()) -> list[Settings]:
+        """Configurations of all bots and programs but those, in the order in which they became known."""
         skip = set(without)
-        return [one.config for one in self.registry.by_name.values() if one.config and one.name not in skip]
+        records = sorted(self.registry.by_name.values(), key=lambda one: one.bot_id)
+        return [one.settings for one in records if one.name not in skip]
 
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:

@@ -48,6 +48,7 @@ from supervisor.runtime.listener import Listener
 from supervisor.runtime.memory import Memory
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.perform import Performer
 from supervisor.runtime.population import check_kept, merge_file, take_in_all
 from supervisor.runtime.registry import Record, Registry
@@ -226,7 +227,7 @@ class Builder:
             str(self.data_dir),
             lambda: {"supervisor": os.getpid(), **self.launchers.pids()},
         )
-        return Stable(
+        stable = Stable(
             config=self.config,
             data_dir=self.data_dir,
             endpoints=bound.endpoints,
@@ -246,6 +247,8 @@ class Builder:
             decided=lambda: queue.empty,
             door=self.door,
         )
+        stable.ordering = Ordering(registry, stable.fleet, lambda: stable.config.groups, queue.post)
+        return stable
 
     def _speak(self, stable: Stable, bound: Bound) -> Listener:
         listener = Listener(stable, lock_path=lambda record: lock_path(self.data_dir, record))
@@ -265,6 +268,7 @@ class Builder:
             bus=stable.bus,
             launchers=self.launchers,
             old_runs=self.old_runs,
+            ordering=stable.ordering,
             specs=specs,
             door=self._run_door,
             post=queue.post,
@@ -296,7 +300,7 @@ def lock_path(data_dir: Path, record: Record) -> Path:
 
 def _importance(record: Record) -> tuple[int, int, int]:
     """Gateways first, since bots wait for them; then the most important bots."""
-    return (record.kind != "gateway", -(record.config.priority if record.config else 0), record.bot_id)
+    return (record.kind != "gateway", -(record.settings.priority if record.kind != "gateway" else 0), record.bot_id)
 
 
 def _keep_minute(stable: Stable, minute: Minute) -> None:

@@ -85,6 +85,8 @@ class Throttling:
             return
         seen = []
         for record in stable.registry.by_name.values():
+            if record.config is None:  # a program is not the stable's to measure
+                continue
             sample, run = record.sample, record.run
             if run is not None and not run.ended and sample is not None and sample.uss_bytes:
                 seen.append(sample.uss_bytes)
@@ -152,7 +154,7 @@ class Throttling:
                     priority=config.priority,
                     flat=self.easing.is_flat(record),
                     running=bot.state is State.RUNNING and bot.wanted is Wanted.RUNNING,
-                    group=config.group,
+                    group=config.throttle_group,
                     # In lockstep the feed waits for every bot: it is as fast as the machine, and never too fast.
                     throttle=config.throttle and record.account not in lockstep,
                     pace_max=config.pace_max,
@@ -163,8 +165,10 @@ class Throttling:
     def _apply(self) -> None:
         given = treatments(self.state, self.settings, self._subjects())
         for record in self._stable.registry.by_name.values():
+            if record.config is None:  # a program has no pace, cannot pause, and needs no place
+                continue
             one = given.get(record.bot_id, Treatment())
-            if self.watching.eased(record) and record.config is not None:
+            if self.watching.eased(record):
                 pace = min(self.settings.pace, record.config.pace_max)
                 one = replace(one, pace=max(one.pace, pace), nice=max(one.nice, self.settings.nice))
             self._apply_to(record, one)
@@ -179,7 +183,8 @@ class Throttling:
         stable = self._stable
         if stable.leaving:
             return
-        bots = [(one, stable.bot(one), self.easing.is_flat(one)) for one in stable.registry.by_name.values()]
+        known = [one for one in stable.registry.by_name.values() if one.config is not None]
+        bots = [(one, stable.bot(one), self.easing.is_flat(one)) for one in known]
         means = self.means()
         if not self.seats.capacity.value and means.room is None and stable.uptime() < _FIRST_SAMPLE:
             return

@@ -322,6 +322,18 @@ def test_a_spare_takes_the_run_and_another_takes_its_place(forking: Launchers) -
     assert notice["signal"] == signal.SIGKILL and notice["pid"] == reply["pid"]
 
 
+def test_the_end_of_a_run_leaves_the_spares_alone(forking: Launchers) -> None:
+    process = forking.start("--spares", "1")
+    line = forking.connect()
+    eventually(lambda: line.ask("list")["spares"] == 1, 20, what="a rehearsed spare")
+    reply = forking.launch(line, first := forking.spec(1))
+    eventually(lambda: line.ask("list")["spares"] == 1, 20, what="the next spare")
+    (waiting,) = (child.pid for child in psutil.Process(process.pid).children() if child.pid != reply["pid"])
+    os.kill(reply["pid"], signal.SIGKILL)
+    assert line.notice(first["token"])["signal"] == signal.SIGKILL  # by then what it left behind was looked for
+    assert forking.launch(line, forking.spec(2))["pid"] == waiting
+
+
 def test_spares_do_not_outlive_their_launcher(forking: Launchers) -> None:
     process = forking.start("--spares", "2")
     line = forking.connect()

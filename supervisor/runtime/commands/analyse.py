@@ -30,6 +30,8 @@ class Analyses:
     async def analysis(self, stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
         """`{signal, price, explanation, figures, bar_time, at, live}`."""
         record = select(stable, {"bots": [args.get("bot")]})[0]
+        if record.program is not None:
+            raise StablehandError(f"{record.name} is a program: it has no strategy to analyse with", code=REFUSED)
         live = stable.state(record) in (State.RUNNING, State.PAUSED)
         result = await (self._live(record, cause) if live else self._on_demand(record))
         return {"name": record.name, **result, "live": live}

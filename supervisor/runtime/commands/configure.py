@@ -7,36 +7,38 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from protocol.botconfig import BotConfig
 from protocol.errors import INVALID, REFUSED, StablehandError
+from protocol.programconfig import ProgramConfig, Settings
 from store import bots as bot_table
-from supervisor.bots import bot_config, check_netting
+from supervisor.bots import check_netting, settings_of
+from supervisor.config import Config
+from supervisor.order import check_order
 from supervisor.policy import events
 from supervisor.policy.fleet import AT_REST
 from supervisor.policy.states import Bot, State, Wanted
 from supervisor.runtime import clock
 from supervisor.runtime.catalog import difference, effective, limits_of, unflatten, updated
+from supervisor.runtime.commands.positions import close_positions
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.registry import Record, magic_of
 from supervisor.runtime.stable import Stable
 
-_CLOSE_TIMEOUT = 60.0
-
 
 async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
-    """Add bots; those wanted running (the default) start."""
+    """Add bots and programs; those wanted running (the default) start."""
     entries = args.get("bots")
     if not isinstance(entries, list) or not entries or not all(isinstance(one, dict) for one in entries):
-        raise StablehandError("bots is a list of tables, each with at least name, market and strategy", code=INVALID)
+        raise StablehandError("bots is a list of tables, each with at least name, market and strategy "
+                              "(a program: name and command)", code=INVALID)  # fmt: skip
     async with stable.changing:
-        configs: list[BotConfig] = []
+        configs: list[Settings] = []
         for entry in entries:
-            config = bot_config(entry, stable.config.bot_defaults, stable.config.accounts)
+            config = settings_of(entry, stable.config.bot_defaults, stable.config.accounts)
             if config.name in stable.registry.by_name or any(config.name == one.name for one in configs):
                 raise StablehandError(f"a bot is called {config.name!r} already",
                                       hint="choose another name, or update that bot", code=INVALID)  # fmt: skip
             configs.append(config)
-        check_netting([*stable.configs(), *configs], stable.config.accounts)
+        check_together(stable.config, [*stable.everyone(), *configs])
         await check_strategies(stable, configs)
 
         def write(conn: Connection) -> list[int]:
@@ -48,7 +50,7 @@ async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any
         ids = await stable.commit(write)
         for bot_id, config, entry in zip(ids, configs, entries, strict=True):
             record = take_in(stable, bot_id, config, wanted=config.wanted, added=_written(entry))
-            stable.chronicle.add("added", f"added: {config.strategy} on {config.market}", bot=config.name,
+            stable.chronicle.add("added", f"added: {_what(config)}", bot=config.name,
                                  bot_id=bot_id, cause_id=cause)  # fmt: skip
             want(stable, record, cause)
     return {"added": [config.name for config in configs]}
@@ -61,7 +63,7 @@ async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         planned = [(record, *_changed(stable, record, settings)) for record, settings in changes]
         names = [record.name for record, _, _ in planned]
         configs = [config for _, _, config in planned]
-        check_netting([*stable.configs(without=names), *configs], stable.config.accounts)
+        check_together(stable.config, [*stable.everyone(without=names), *configs])
         await check_strategies(stable, configs)
 
         def write(conn: Connection) -> None:
@@ -74,8 +76,7 @@ async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         await stable.commit(write)
         answer = []
         for record, said, config in planned:
-            assert record.config is not None
-            changed = difference(record.config, config)
+            changed = difference(record.settings, config)
             if record.declared is not None:
                 record.override = said
             else:
@@ -95,10 +96,11 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         raise StablehandError(f"unknown positions {positions!r}", hint="known: keep, close", code=INVALID)
     chosen = select(stable, args)
     async with stable.changing:
-        declared = [one.name for one in chosen if any(bot.name == one.name for bot in stable.config.bots)]
+        declared = [one.name for one in chosen if any(bot.name == one.name for bot in stable.config.everyone)]
         if declared:
             raise StablehandError(f"{', '.join(declared)}: declared in {stable.config.path.name}", code=REFUSED,
                                   hint="take it out of the file and reload, then remove it")  # fmt: skip
+        check_order(stable.everyone(without=[one.name for one in chosen]), stable.config.groups)
         try:
             for record in chosen:
                 record.removing = True  # nothing may start it from here on
@@ -113,7 +115,7 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
 
 async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, cause: str) -> dict[str, Any]:
     await stable.settle()
-    patience = max((record.config.stop_timeout_seconds for record in chosen if record.config), default=0) + 10
+    patience = max((record.settings.stop_timeout_seconds for record in chosen), default=0) + 10
     at_rest = await stable.wait_until(lambda: all(stable.state(one) in AT_REST for one in chosen), patience)
     if not at_rest:
         late = [one.name for one in chosen if stable.state(one) not in AT_REST]
@@ -138,14 +140,23 @@ async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, 
         stable.throttling.easing.forget(record.bot_id)
         stable.sampling.history.forget(record.bot_id)
         stable.registry.drop(record)
+    stable.ordering.changed()
     stable.accounts.refresh_rosters()
     return {"removed": [record.name for record in chosen], "positions": texts}
 
 
-async def check_strategies(stable: Stable, configs: Sequence[BotConfig]) -> None:
+def check_together(config: Config, everyone: Sequence[Settings]) -> None:
+    """That these fit the accounts, and each other. Raises InvalidInput."""
+    check_netting(everyone, config.accounts)
+    check_order(everyone, config.groups)
+
+
+async def check_strategies(stable: Stable, configs: Sequence[Settings]) -> None:
     """Raise StablehandError for the first strategy or parameter that is wrong."""
     checked: set[str] = set()
     for config in configs:
+        if isinstance(config, ProgramConfig):
+            continue
         key = repr((config.strategy, sorted(config.params.items(), key=str)))
         if key in checked:
             continue
@@ -157,7 +168,7 @@ async def check_strategies(stable: Stable, configs: Sequence[BotConfig]) -> None
 def take_in(
     stable: Stable,
     bot_id: int,
-    config: BotConfig,
+    config: Settings,
     *,
     wanted: str,
     declared: dict[str, Any] | None = None,
@@ -165,41 +176,51 @@ def take_in(
     override: dict[str, Any] | None = None,
     ceiling: int = 0,
 ) -> Record:
-    """A bot becomes known to registry and fleet, at rest."""
+    """A bot or program becomes known to registry and fleet, at rest."""
+    program = isinstance(config, ProgramConfig)
     record = Record(
         bot_id=bot_id,
         name=config.name,
-        kind="bot",
+        kind="program" if program else "bot",
         wanted=wanted,
-        account=config.account,
-        config=config,
+        account="",
         declared=declared,
         added=added,
         override=override or {},
         epoch_ceiling=ceiling,
-        magic=magic_of(stable.installation, bot_id),
+        magic=0 if program else magic_of(stable.installation, bot_id),
     )
+    _give(stable, record, config)
     stable.registry.add(record)
-    stable.launchers.know(config.strategy)
     stable.fleet.add(
         Bot(
             bot_id=bot_id,
             name=config.name,
+            kind="program" if program else "bot",
             limits=limits_of(config),
             priority=config.priority,
             wanted=Wanted(wanted),
             floor=ceiling,
         )
     )
+    stable.ordering.changed()
     return record
 
 
-def reconfigure(stable: Stable, record: Record, config: BotConfig, cause: str) -> bool:
-    """Let the new configuration take effect; whether the bot was restarted for it."""
+def _give(stable: Stable, record: Record, config: Settings) -> None:
+    if isinstance(config, ProgramConfig):
+        record.program = config
+        return
     record.config = config
     record.account = config.account
     stable.launchers.know(config.strategy)
+
+
+def reconfigure(stable: Stable, record: Record, config: Settings, cause: str) -> bool:
+    """Let the new configuration take effect; whether the bot was restarted for it."""
+    _give(stable, record, config)
     stable.fleet.configure(record.bot_id, limits=limits_of(config), priority=config.priority)
+    stable.ordering.changed()
     stable.accounts.refresh_rosters()
     if stable.state(record) in AT_REST:
         return False
@@ -232,13 +253,16 @@ def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[
     return [(stable.registry.named(str(one.get("name"))), unflatten(one["set"])) for one in updates]
 
 
-def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tuple[dict[str, Any], BotConfig]:
+def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Settings]:
     """(the new override of a declared bot, or the new entry of an added one; the bot as it will run)."""
-    assert record.config is not None
     below = record.override if record.declared is not None else record.added or {}
-    said = updated(below, settings, record.config.strategy)
+    said = updated(below, settings, record.config.strategy if record.config else "")
     base, override = (record.declared, said) if record.declared is not None else (said, {})
     config = effective(record.name, base, override, stable.config.bot_defaults, stable.config.accounts)
+    if isinstance(config, ProgramConfig) or record.config is None:
+        if record.program is None or not isinstance(config, ProgramConfig):
+            raise StablehandError(f"{record.name}: a bot cannot become a program, nor a program a bot", code=INVALID)
+        return said, config
     moved = (config.account, config.market) != (record.config.account, record.config.market)
     if moved and record.figures is not None and record.figures.volume:
         raise StablehandError(f"{record.name} has an open position on {record.config.market}", code=REFUSED,
@@ -247,6 +271,8 @@ def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tup
 
 
 async def _positions(stable: Stable, record: Record, positions: str, cause: str) -> str:
+    if record.program is not None:
+        return "a program has no positions"
     mine = await stable.accounts.query(record.account, "positions", {"magic": record.magic}, cause)
     mine = [one for one in mine or [] if one.get("magic") == record.magic]
     if not mine:
@@ -256,13 +282,17 @@ async def _positions(stable: Stable, record: Record, positions: str, cause: str)
         return f"position kept open: {kept}"
     if stable.state(record) is State.FAILED:
         stable.accounts.fence(record, stable.bot(record).epoch, False, cause)
-    result = await stable.accounts.query(record.account, "close", {"magic": record.magic, "bot_id": record.bot_id},
-                                         cause, timeout=_CLOSE_TIMEOUT)  # fmt: skip
-    left = result.get("left") if isinstance(result, dict) else None
-    if left:
-        raise StablehandError(f"{record.name}: {left}", hint="nothing was removed; try again when the market is open",
+    flat, text = await close_positions(stable, record, cause)
+    if not flat:
+        raise StablehandError(f"{record.name}: {text}", hint="nothing was removed; try again when the market is open",
                               code=REFUSED)  # fmt: skip
-    return f"{len(mine)} position{'s' if len(mine) > 1 else ''} closed"
+    return text
+
+
+def _what(config: Settings) -> str:
+    if isinstance(config, ProgramConfig):
+        return f"program {config.command[0]}"
+    return f"{config.strategy} on {config.market}"
 
 
 def _written(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def _scope(stable: Stable, args: dict[str, Any]) -> str:
         if value is not None and not isinstance(value, str):
             raise StablehandError("account and bot are names", code=INVALID)
     scope = scope_of(account, bot)
-    if bot:
-        stable.registry.named(bot)
+    if bot and stable.registry.named(bot).program is not None:
+        raise StablehandError(f"{bot} is a program: it trades nothing", hint="stablehand stop", code=INVALID)
     if account and account not in stable.config.accounts:
         known = list(stable.config.accounts)
         near = nearest(account, known)

@@ -47,7 +47,6 @@ async def status(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[
 def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
     """The figures of one bot. None is unknown."""
     bot, config, run = stable.bot(record), record.config, record.run
-    assert config is not None
     alive = run is not None and not run.ended
     beat = run.beat if run is not None and alive else None
     figures, sample = record.figures, record.sample if alive else None
@@ -66,11 +65,11 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "state": bot.state.value,
         "pid": run.pid if run is not None and up else None,
         "epoch": bot.epoch,
-        "market": config.market,
-        "timeframe": config.timeframe,
-        "strategy": config.strategy,
-        "account": record.account,
-        "priority": config.priority,
+        "market": config.market if config else None,
+        "timeframe": config.timeframe if config else None,
+        "strategy": config.strategy if config else "program",
+        "account": record.account or None,
+        "priority": record.settings.priority,
         "pace": record.pace,
         "held": bot.held,
         "restarts": bot.restarts,
@@ -119,14 +118,13 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
 async def show(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Everything about one bot: configuration and where it comes from, run, recent story."""
     record = select(stable, {"bots": [args.get("bot")]})[0]
-    bot, run, config = stable.bot(record), record.run, record.config
-    assert config is not None
+    bot, run = stable.bot(record), record.run
     rows = await stable.read(lambda conn: run_table.last_runs(conn, record.bot_id, 10))
     alive = run is not None and not run.ended and run.pid
     return {
         "name": record.name,
         "id": record.bot_id,
-        "config": config.model_dump(),
+        "config": record.settings.model_dump(),
         "source": "file" if record.declared is not None else "added",
         "declared": record.declared,
         "override": record.override,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,12 +11,14 @@ from store import bots as bot_table
 from store.errors import StoreError
 from supervisor.policy import events
 from supervisor.policy.states import State
+from supervisor.runtime.commands.positions import close_positions
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
 
 _ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.PAUSED, State.BACKOFF, State.ADOPTING})
 _LONGEST_WAIT: Final = 86_400.0
+_MODES: Final = ("keep", "close", "kill")
 
 
 async def start(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
@@ -25,7 +28,13 @@ async def start(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, A
 
 async def pause(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Wanted paused: alive, watching, not trading."""
-    return await _want(stable, args, cause, "paused", _never, State.PAUSED, events.WantPaused)
+    chosen = select(stable, args)
+    programs = [one.name for one in chosen if one.program is not None]
+    bots = [one for one in chosen if one.program is None]
+    answer = await _want(stable, {**args, "_chosen": bots}, cause, "paused", _never, State.PAUSED, events.WantPaused)
+    if args.get("bots"):  # with --all it was not meant
+        answer["failed"].update(dict.fromkeys(programs, "a program cannot be paused; use stop"))
+    return answer
 
 
 async def resume(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
@@ -64,17 +73,25 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
 
 
 async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
-    """Wanted stopped. It acts first and is remembered as soon as the disk accepts."""
+    """Wanted stopped. It acts first and is remembered as soon as the disk accepts.
+
+    `mode`: `keep` the positions with their stops, `close` them (by the gateway, once the bot is fenced out),
+    or `kill` the process at once.
+    """
     _patience(args)
     chosen = select(stable, args)
     mode = args.get("mode", "keep")
-    if mode not in ("keep", "kill"):
-        raise StablehandError(f"unknown mode {mode!r}", hint="known: keep, kill", code=INVALID)
+    if mode not in _MODES:
+        raise StablehandError(f"unknown mode {mode!r}", hint=f"known: {', '.join(_MODES)}", code=INVALID)
+    closing = [one for one in chosen if one.program is None] if mode == "close" else []
+    for record in closing:  # before the message: from here on it enters nothing, however it takes the news
+        if stable.bot(record).epoch:
+            stable.accounts.fence(record, stable.bot(record).epoch, False, cause)
     already = [one.name for one in chosen if one.wanted == "stopped" and stable.state(one) is State.STOPPED]
     acting = [one for one in chosen if one.name not in already]
     for record in acting:
         record.wanted = "stopped"
-        stable.post(events.WantStopped(record.bot_id, mode=mode, cause_id=cause))
+        stable.post(events.WantStopped(record.bot_id, mode="kill" if mode == "kill" else "keep", cause_id=cause))
     answer: dict[str, Any] = {"done": [one.name for one in acting], "already": already, "failed": {}}
     try:
         ids = [one.bot_id for one in acting]
@@ -85,6 +102,10 @@ async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         for record in acting:
             stable.memory.wanted(record)
         answer["warning"] = f"in force, NOT remembered: {error.message}"
+    if mode == "close":
+        told = await asyncio.gather(*(close_positions(stable, one, cause) for one in closing))
+        answer["closed"] = {one.name: text for one, (ok, text) in zip(closing, told, strict=True) if ok}
+        answer["failed"] |= {one.name: text for one, (ok, text) in zip(closing, told, strict=True) if not ok}
     await _wait(stable, args, acting, lambda one: stable.state(one) is State.STOPPED, answer)
     return answer
 

@@ -66,11 +66,12 @@ async def events(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
 
 
 async def logs(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
-    """Where a bot's log is, and its last lines."""
+    """Where a bot's log is, and its last lines; with `output` those that its process wrote to stdout and stderr."""
     record = select(stable, {"bots": [args.get("bot")]})[0]
     path = log_path(stable.data_dir, record)
-    lines = await asyncio.to_thread(_tail, path, _number(args, "lines", 50, least=0))
-    return {"path": str(path), "raw_path": str(path.with_suffix(".out")), "lines": lines}
+    raw = path.with_suffix(".out")
+    lines = await asyncio.to_thread(_tail, raw if args.get("output") else path, _number(args, "lines", 50, least=0))
+    return {"path": str(path), "raw_path": str(raw), "lines": lines}
 
 
 async def strategies(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:

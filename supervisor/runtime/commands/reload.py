@@ -7,14 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from protocol.botconfig import BotConfig
 from protocol.errors import StablehandError
+from protocol.programconfig import Settings, is_program
 from store import bots as bot_table
-from supervisor.bots import check_netting
 from supervisor.config import Config, load
 from supervisor.runtime.catalog import FileDifference, difference, effective, overridden
 from supervisor.runtime.checking import check_bots
-from supervisor.runtime.commands.configure import check_strategies, reconfigure, take_in, want
+from supervisor.runtime.commands.configure import check_strategies, check_together, reconfigure, take_in, want
 from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
 
@@ -26,9 +25,7 @@ async def reload(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         _refuse_other_accounts(stable, config)
         planned = _planned(stable, config)
         difference_ = _compare(stable, config, planned)
-        everyone = [*planned.values(), *(one.config for one in stable.registry.by_name.values()
-                                         if one.config and one.name not in planned)]  # fmt: skip
-        check_netting(everyone, config.accounts)
+        check_together(config, _in_order(stable, planned))
         await check_bots(config, stable.launchers)
         await check_strategies(stable, _laid_over_the_file(stable, planned, difference_))
         if not args.get("apply") or (difference_.empty and config == stable.config):
@@ -45,10 +42,19 @@ def declared_entries(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def _planned(stable: Stable, config: Config) -> dict[str, BotConfig]:
-    planned = {}
+def _in_order(stable: Stable, planned: dict[str, Settings]) -> list[Settings]:
+    """Those that are known already first, as their ids have it."""
+    known = [planned.get(one.name, one) for one in stable.everyone()]
+    return [*known, *(one for name, one in planned.items() if name not in stable.registry.by_name)]
+
+
+def _planned(stable: Stable, config: Config) -> dict[str, Settings]:
+    planned: dict[str, Settings] = {}
     for name, entry in declared_entries(config).items():
         record = stable.registry.by_name.get(name)
+        if record is not None and is_program(entry) != (record.kind == "program"):
+            raise config.error(config.place_of(name), f"{name} is a {record.kind} already",
+                               hint="give the new one another name, or remove that one first")  # fmt: skip
         override = record.override if record is not None and record.declared is not None else {}
         planned[name] = effective(name, entry, override, config.bot_defaults, config.accounts)
     for record in stable.registry.by_name.values():  # a changed default changes added bots too
@@ -58,20 +64,20 @@ def _planned(stable: Stable, config: Config) -> dict[str, BotConfig]:
     return planned
 
 
-def _laid_over_the_file(stable: Stable, planned: dict[str, BotConfig], changes: FileDifference) -> list[BotConfig]:
+def _laid_over_the_file(stable: Stable, planned: dict[str, Settings], changes: FileDifference) -> list[Settings]:
     """Those of the changed bots that are not as the file has them: the file itself is checked with its lines."""
     records = stable.registry.by_name
     return [planned[name] for name in changes.changed if records[name].override or records[name].declared is None]
 
 
-def _compare(stable: Stable, config: Config, planned: dict[str, BotConfig]) -> FileDifference:
+def _compare(stable: Stable, config: Config, planned: dict[str, Settings]) -> FileDifference:
     entries = declared_entries(config)
     known = stable.registry.by_name
     changed = {}
     for name, after in planned.items():
         record = known.get(name)
-        if record is not None and record.config is not None:
-            changes = {**_in_file(stable, record, config, entries), **difference(record.config, after)}
+        if record is not None:
+            changes = {**_in_file(stable, record, config, entries), **difference(record.settings, after)}
             if changes:
                 changed[name] = changes
     old, new = stable.config.supervisor.model_dump(), config.supervisor.model_dump()
@@ -98,7 +104,7 @@ def _in_file(
 
 
 async def _apply(
-    stable: Stable, config: Config, planned: dict[str, BotConfig], changes: FileDifference, cause: str
+    stable: Stable, config: Config, planned: dict[str, Settings], changes: FileDifference, cause: str
 ) -> None:
     entries = declared_entries(config)
     records = stable.registry.by_name
@@ -120,6 +126,7 @@ async def _apply(
 
     ids = await stable.commit(write)
     stable.config = config
+    stable.ordering.changed()
     for name, entry in entries.items():
         if name in records:
             records[name].declared, records[name].added = entry, None
@@ -129,8 +136,7 @@ async def _apply(
         stable.chronicle.add("info", "no longer in the file; it goes on until it is removed by name", bot=name,
                              bot_id=record.bot_id, cause_id=cause)  # fmt: skip
     for name in changes.changed:
-        before = records[name].config
-        if before is not None and difference(before, planned[name]):
+        if difference(records[name].settings, planned[name]):
             reconfigure(stable, records[name], planned[name], cause)
     for name, bot_id in ids.items():
         record = take_in(stable, bot_id, planned[name], wanted=planned[name].wanted, declared=entries[name])

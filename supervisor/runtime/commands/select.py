@@ -42,4 +42,6 @@ def _value(stable: Stable, record: Record, key: str) -> str:
         return str(stable.state(record).value)
     if key == "wanted":
         return record.wanted
-    return str(getattr(record.config, key))
+    if key == "strategy" and record.program is not None:
+        return "program"
+    return str(getattr(record.settings, key, ""))

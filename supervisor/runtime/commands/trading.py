@@ -72,6 +72,8 @@ async def _of_accounts(stable: Stable, args: dict[str, Any], what: str, cause: s
     query: dict[str, Any] = {}
     if args.get("bot"):
         record = select(stable, {"bots": [args["bot"]]})[0]
+        if record.program is not None:
+            return []
         names, query = [record.account], {"magic": record.magic}
     else:
         names = [_account(stable, args)] if args.get("account") else list(stable.config.accounts)

@@ -44,7 +44,7 @@ def test_stop_all_leaves_wanted_and_gateways() -> None:
     for n in (1, 2):
         fleet.apply(ev.Exited(n, 1, 0, 0, 0), 5.1)
     assert fleet.at_rest()
-    assert not fleet.at_rest(kind="gateway")
+    assert not fleet.at_rest(gateways=True)
     assert [i.bot_id for i in fleet.stop_gateways(6.0) if isinstance(i, do.SendStop)] == [3]
     assert all(bot.wanted is Wanted.RUNNING for bot in fleet.bots.values())
 

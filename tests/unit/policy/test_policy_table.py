@@ -64,12 +64,15 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "HostPause": ("cpu 97 %",),
     "HostStop": ("cpu 97 %",),
     "LimitHit": (EPOCH, "memory 600 MB, 500 allowed"),
+    "Blocked": (EPOCH, "waiting for db"),
+    "GroupRestart": ("db failed",),
+    "ExecFailed": (EPOCH, 71 << 8, "no such file"),
 }
 
 
 def test_no_cell_starts_a_run_beside_one_that_may_live() -> None:
     """The rule of rules, over the whole product: a new intent only after the end of the run before was told."""
-    ends = (events.Exited, events.Gone, events.LockHeld, events.LaunchFailed)
+    ends = (events.Exited, events.Gone, events.ExecFailed, events.LockHeld, events.LaunchFailed)
     asked = 0
     holds: tuple[Hold, ...] = ("", "pause", "stop")
     for (state, kind), wanted, restart, held in product(TABLE, Wanted, ("permanent", "temporary"), holds):

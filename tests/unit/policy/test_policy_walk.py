@@ -22,6 +22,9 @@ def _news_of_a_process(world: World, rng: Random) -> None:
         process.hung, process.deaf = True, rng.random() < 0.5
     elif choice == 2 and world.bot.hello and world.bot.run == "alive":
         world.news.append(ev.Hung(1, epoch, "no heartbeat for 6 s"))
+    elif choice == 3 and not process.ready and rng.random() < 0.3:
+        process.alive = False
+        world.news.append(ev.ExecFailed(1, epoch, 71 << 8, "no such file"))
     elif choice == 3 and process.spoke and not process.ready:
         world.news.append(ev.WaitingFor(1, epoch, rng.choice(["dependency", "warmup"]), "no answer"))
     elif choice == 4 and process.spoke and not process.hung:
@@ -39,16 +42,23 @@ def _operate(world: World, rng: Random) -> None:
     if world.bot.run == "alive" and rng.random() < 0.05:
         world.apply(ev.LimitHit(1, world.bot.epoch, "memory", rng.choice(["restart", "kill", "quarantine"])))
         return
-    kind: Any = rng.choice([ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.WantStopped, ev.StandDown])
+    kind: Any = rng.choice(
+        [ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.GroupRestart, ev.WantStopped, ev.StandDown]
+    )
     if kind in (ev.WantStopped, ev.StandDown):
         world.apply(kind(1, rng.choice(["keep", "keep", "kill"])))
+    elif kind is ev.GroupRestart:
+        world.apply(kind(1, "two failed"))
     else:
         world.apply(kind(1))
 
 
 def _outside(world: World, rng: Random) -> None:
     if world.intents and rng.random() < 0.5:
-        world.record(rng.random() < 0.8)
+        if rng.random() < 0.2:
+            world.hold()
+        else:
+            world.record(rng.random() < 0.8)
     elif world.launches and rng.random() < 0.5:
         world.launch(rng.choice(["ok", "ok", "ok", "deaf", "failed"]))
     elif world.fences and rng.random() < 0.7:
@@ -64,7 +74,9 @@ def _outside(world: World, rng: Random) -> None:
 def _deliver(world: World, rng: Random) -> None:
     event = world.news.pop(rng.randrange(len(world.news)))
     world.apply(event)
-    told_again = ev.Exited | ev.Gone | ev.HelloSeen | ev.ReadySeen | ev.LockHeld | ev.PauseDone | ev.ResumeDone
+    told_again = (
+        ev.Exited | ev.Gone | ev.ExecFailed | ev.HelloSeen | ev.ReadySeen | ev.LockHeld | ev.PauseDone | ev.ResumeDone
+    )
     late = ev.WaitingFor | ev.Hung | ev.OldRunDead | ev.FenceAcked | ev.FenceLow | ev.LaunchFailed | ev.Launched
     if isinstance(event, told_again | late) and rng.random() < 0.2:
         world.news.append(event)
@@ -101,7 +113,7 @@ def walk(seed: int, steps: int = 250) -> World:
 def test_walks_meet_nearly_every_cell_and_break_nothing() -> None:
     met: set[tuple[State, str]] = set()
     launches = 0
-    for seed in range(400):
+    for seed in range(600):
         world = walk(seed)
         met |= {(before, name) for before, name, _ in world.met}
         launches += len(world.launched)

@@ -46,6 +46,7 @@ class World:
     lock_holder: int = 0  # pid of a foreign process with the lock
     ceiling: int = 0  # highest epoch that the store has reserved
     launched: list[int] = field(default_factory=list)
+    held: bool = False
     met: set[tuple[State, str, State]] = field(default_factory=set)
     ends: list[do.RecordEnd] = field(default_factory=list)
 
@@ -130,6 +131,12 @@ class World:
         self.ceiling = max(self.ceiling, epoch)
         self.news.append(ev.Recorded(1, epoch) if ok else ev.RecordFailed(1, epoch, "database is locked"))
 
+    def hold(self) -> None:
+        """What it waits for is not running: the intent is not written, and later it is released."""
+        epoch = self.intents.pop(0)
+        self.held = True
+        self.news.append(ev.Blocked(1, epoch, "waiting for two"))
+
     def launch(self, outcome: str) -> None:
         epoch = self.launches.pop(0)
         if outcome == "failed":
@@ -164,6 +171,7 @@ class World:
         self.intents.clear()
         self.fences.clear()
         self.confirms.clear()
+        self.held = False
         floor = max([self.ceiling, *self.launched])
         self.fleet = Fleet(Random(6), [Bot(1, name, kind=self.kind, limits=self.limits, wanted=wanted, floor=floor)])
         for process in self.alive:
@@ -191,14 +199,16 @@ class World:
         # No deadline: somebody owes an answer, or heartbeats watch it.
         if bot.run == "recording":
             owed = bot.epoch in self.intents or any(
-                isinstance(e, ev.Recorded | ev.RecordFailed) and e.epoch == bot.epoch for e in self.news
+                isinstance(e, ev.Recorded | ev.RecordFailed | ev.Blocked) and e.epoch == bot.epoch for e in self.news
             )
         elif bot.run == "launching":
             owed = bot.epoch in self.launches or any(
-                isinstance(e, ev.Launched | ev.LaunchFailed | ev.LockHeld | ev.Exited | ev.Gone)
+                isinstance(e, ev.Launched | ev.LaunchFailed | ev.LockHeld | ev.ExecFailed | ev.Exited | ev.Gone)
                 and e.epoch == bot.epoch
                 for e in self.news
             )
+        elif bot.state is State.BACKOFF:
+            owed = self.held
         else:
             owed = bot.run == "alive" and bot.hello and bot.state is not State.STOPPING
         assert owed, f"stuck in {bot.state}, run {bot.run}: {bot.story}"
@@ -216,6 +226,9 @@ class World:
             self.confirm()
         elif self.news:
             self.apply(self.news.pop(0))
+        elif self.held:
+            self.held = False
+            self.apply(ev.Unblocked(1))
         elif talker := next((p for p in self.alive if not p.hung and not (p.spoke and p.ready)), None):
             talker.spoke = talker.ready = True
             self.apply(ev.HelloSeen(1, talker.epoch, True, talker.paused))

@@ -6,12 +6,19 @@ from typing import Any
 
 import pytest
 
-from protocol.botconfig import AccountConfig
+from protocol.botconfig import AccountConfig, BotConfig
 from protocol.errors import StablehandError
-from supervisor.runtime.catalog import difference, effective, overridden, unflatten, updated
+from supervisor.runtime import catalog
+from supervisor.runtime.catalog import difference, overridden, unflatten, updated
 
 ACCOUNTS = {"main": AccountConfig.model_validate({})}
 BASE: dict[str, Any] = {"market": "EURUSD", "strategy": "MA_CROSSOVER", "params": {"fast": 10, "slow": 50}}
+
+
+def effective(*args: Any) -> BotConfig:
+    found = catalog.effective(*args)
+    assert isinstance(found, BotConfig)
+    return found
 
 
 def test_an_override_lies_over_the_file_parameter_by_parameter() -> None:
