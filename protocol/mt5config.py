@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.guardlimits import GuardLimits
+from protocol.remotegateway import places
 
 PACKAGE: Final = "MetaTrader5"
 #: For tests: names another module with the package's 32 functions. Not for users, and no key of the file.
@@ -59,7 +60,7 @@ class Mt5Keys(BaseModel):
     address: str = Field("", max_length=300, pattern=r"^$|^tcp://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$")
     """`mt5-remote`: where the account's gateway listens, `tcp://HOST:PORT`; it takes that port and the next three."""
     gateway_key: str = Field("", pattern=r"^$|^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$")
-    """`mt5-remote`: public key of that gateway; `stablehand gateway -c FILE --show-key` prints it there."""
+    """`mt5-remote`: public key of that gateway; `stablehand gateway FILE --show-key` prints it there."""
 
 
 def misfit(kind: str, given: Collection[str]) -> str | None:
@@ -110,6 +111,10 @@ def what_is_wrong(kind: str, login: int, passwords: Collection[str], address: st
     if kind == "mt5-remote":
         if not address:
             return 'address: where does the gateway listen? address = "tcp://HOST:5600"'
+        try:
+            places(address)
+        except ValueError as error:
+            return f"address: {error}"
         if not gateway_key:
-            return "gateway_key: the gateway's public key is needed; stablehand gateway -c FILE --show-key prints it"
+            return "gateway_key: the gateway's public key is needed; stablehand gateway FILE --show-key prints it"
     return ""

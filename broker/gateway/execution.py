@@ -98,7 +98,7 @@ class Executor:
             return barred
         if pending.ours:
             return ""
-        return self._book.veto(pending.order, time.monotonic(), pending.ttl)
+        return self._book.veto(pending.order, time.monotonic(), pending.ttl, time.time())
 
     def _finish(self, outcomes: Sequence[Outcome], answer: Answer) -> None:
         """Commit results and new deals, then answer. What cannot be written is answered, and written later."""

@@ -68,6 +68,8 @@ def _stop_on_signals(gateway: Gateway) -> None:
 def _say_why(context: zmq.Context[Any], spec: RunSpec, reason: str) -> None:
     """Tell the log and the supervisor why this account cannot be used."""
     log.error("account %s cannot be used: %s", spec.account_name, reason)
+    if not spec.bus:
+        return  # one that runs by itself: its log is all there is
     link = BusLink(context, spec, Progress(), lambda _message: None, dict)
     link.start()
     link.send(Bye(token=spec.token, reason=reason))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
-from broker.api import READS, RES_E_INTERNAL_FAIL, RES_E_NOT_FOUND, Terminal
+from broker.api import READS, RES_E_NOT_FOUND, Terminal
 from broker.market import TIMEFRAMES, closed_only
 from protocol.codec import pack
 from protocol.errors import nearest
@@ -119,12 +119,12 @@ class Reader:
             return known
         info = self._terminal.symbol_info(symbol)
         if info is None or not self._terminal.symbol_select(symbol, True):
-            if self._terminal.last_error()[0] <= RES_E_INTERNAL_FAIL:
-                raise self._failed(symbol)
             code, text = self._terminal.last_error()
+            if code != RES_E_NOT_FOUND:
+                raise self._failed(symbol)
             names = [one.name for one in self._terminal.symbols_get() or ()]
             near = nearest(symbol, names)
-            said = f": {text}" if code == RES_E_NOT_FOUND and symbol in text else ""
+            said = f": {text}" if symbol in text else ""
             raise ReadFailed(f"unknown symbol {symbol}{said}" + (f"; did you mean {near}?" if near else ""))
         self._infos[symbol] = pack(plain(info))
         return self._infos[symbol]
@@ -146,9 +146,9 @@ class Reader:
         return kept[1][-wanted:]
 
     def _failed(self, what: str) -> ReadFailed:
-        """What the terminal said. Without a connection to it nothing is wrong with the asker: it may ask again."""
+        """What the terminal said. Where it does not know the thing asked for it never will; all else may pass."""
         code, text = self._terminal.last_error()
-        return ReadFailed(f"{what}: {text}", retry=code <= RES_E_INTERNAL_FAIL)
+        return ReadFailed(f"{what}: {text}", retry=code != RES_E_NOT_FOUND)
 
 
 def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: bool) -> bytes:

@@ -17,6 +17,7 @@ from broker.gateway.frontdoor import FrontDoor
 from broker.gateway.halting import Halting
 from broker.gateway.halting_desk import HaltDesk
 from broker.gateway.inbox import Inbox
+from broker.gateway.servedlink import ServedLink
 from broker.gateway.sockets import Sockets
 from broker.gateway.terminal_side import TerminalSide
 from broker.gateway.terminals import HeldTerminal
@@ -90,7 +91,12 @@ class Gateway:
         self._halting.flatten, self._halting.lifted = self._side.flatten, self._side.lifted
         self._sockets = Sockets(context, spec)
         self._door = FrontDoor(spec, self.boot, self._book, ledger, self._side, self._sockets)
-        self._link = BusLink(context, spec, progress, self._hear, self._hello)
+        # One that runs by itself is come to; one of an installation goes to its supervisor.
+        self._link: BusLink | ServedLink = (
+            ServedLink(context, spec, self._hear, self._hello)
+            if "link" in spec.gateway_bind
+            else BusLink(context, spec, progress, self._hear, self._hello)
+        )
         told.to(self._link.history)
         self._desk = HaltDesk(self._halting, spec.account_name, lambda: {one.name for one in self._roster.values()})
         self._halting.changed = self._tell_halts
