@@ -31,12 +31,13 @@ class Mt5Rig(Rig):
         (folder / "terminal").mkdir()
         (folder / "terminal" / "paper.toml").write_text(market)
         super().__init__(folder, account)
+        self.order()
 
     def order(self, **faults: Any) -> None:
         """Have this go wrong from now on."""
         target = self.folder / "faults.json"
         partial = self.folder / "faults.new"
-        partial.write_text(json.dumps(faults))
+        partial.write_text(json.dumps({"names": {"GOLD": "XAUUSD"}, **faults}))
         partial.replace(target)
 
     def rows(self, action: str) -> list[HistoryRow]:
@@ -69,16 +70,16 @@ def rig(tmp_path: Path) -> Iterator[Mt5Rig]:
 
 
 class Bot:
-    """A run of bot 1, attached and fenced."""
+    """A run of a bot, attached and fenced."""
 
-    def __init__(self, rig: Mt5Rig, symbol: str = "EURUSD") -> None:
+    def __init__(self, rig: Mt5Rig, symbol: str = "EURUSD", bot_id: int = 1) -> None:
         self.rig = rig
         self._before = {"ALERT": 0, "INFO": 0, "deals": 0}
-        rig.supervisor.fence(1, 1)
-        rig.supervisor.roster((1, symbol))
+        rig.supervisor.fence(bot_id, 1)
+        rig.supervisor.roster((bot_id, symbol))
         self.symbol = symbol
-        self.feed = rig.feed(1, 1, symbol)
-        self.client: GatewayClient = rig.client(1, 1)
+        self.feed = rig.feed(bot_id, 1, symbol)
+        self.client: GatewayClient = rig.client(bot_id, 1)
         self.attached = attach(self.client, symbol)
 
     def begin(self) -> None:
@@ -282,30 +283,16 @@ def test_market_closed_is_a_refusal_and_no_trouble(bot: Bot) -> None:
     assert bot.rows("ALERT") == [] and bot.deals() == 1
 
 
-def test_symbols_are_found_under_the_brokers_name(rig: Mt5Rig) -> None:
-    rig.order(names={"GOLD.m": "XAUUSD"})
-    rig.start()
-    rig.ready()
-    rig.supervisor.fence(1, 1)
-    client = rig.client(1, 1)
-    with pytest.raises(AttachDenied, match="XAGUSD"):
-        attach(client, "XAGUSD")
-    gone = rig.client(1, 1)
-    with pytest.raises(AttachDenied):
-        attach(gone, "XAUUSD")  # GOLD.m is no listed variant, and has not the base in it
-
-
-def test_gold_is_traded_under_the_brokers_name(rig: Mt5Rig) -> None:
-    rig.order(names={"GOLD": "XAUUSD"})
-    rig.start()
-    rig.ready()
-    bot = Bot(rig, "XAUUSD")
-    result = bot.enter()
+def test_gold_is_traded_under_the_brokers_name(bot: Bot) -> None:
+    gold = Bot(bot.rig, "XAUUSD", bot_id=2)
+    result = gold.enter()
     assert result.status == "done" and result.position is not None and result.position["symbol"] == "XAUUSD"
-    told = eventually(lambda: rig.rows("INFO"), what="the name is told")
+    told = eventually(lambda: bot.rows("INFO"), what="the name is told")
     assert told[0].text == "XAUUSD is GOLD at Paper-Demo"
-    held = rig.supervisor.query("positions")
-    assert [one["symbol"] for one in held] == ["XAUUSD"]
+    assert [one["symbol"] for one in bot.rig.supervisor.query("positions", magic=20)] == ["XAUUSD"]
+    silver = bot.rig.client(2, 1)
+    with pytest.raises(AttachDenied, match="the broker has no symbol XAGUSD"):
+        attach(silver, "XAGUSD")
 
 
 def test_the_servers_clock_is_found_out(tmp_path: Path, rig: Mt5Rig) -> None:
@@ -318,20 +305,3 @@ def test_the_servers_clock_is_found_out(tmp_path: Path, rig: Mt5Rig) -> None:
     Bot(rig)
     told = eventually(lambda: rig.rows("INFO"), what="the offset is told")
     assert told[0].text == "the server's time is UTC+3"
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"password_env": "NOT_SET"}, "the environment variable NOT_SET is not set"),
-        ({"path": "nowhere/terminal64.exe"}, "there is no terminal at"),
-    ],
-)
-def test_what_is_missing_is_said_in_one_line(tmp_path: Path, change: dict[str, Any], line: str) -> None:
-    with environment(tmp_path), Mt5Rig(tmp_path, ACCOUNT | change) as rig:
-        rig.start()
-        rig.ready()
-        eventually(lambda: line in rig.trouble, what="the figures tell it")
-        rig.supervisor.fence(1, 1)
-        assert line in refused(rig.client(1, 1))
-        assert len(rig.rows("ALERT")) == 1
