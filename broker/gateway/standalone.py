@@ -137,7 +137,8 @@ def serve(path: Path) -> int:
         logging.handlers.RotatingFileHandler(log_path, maxBytes=_LOG_BYTES, backupCount=3, encoding="utf-8"),
         logging.StreamHandler(sys.stderr),
     ]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    logging.getLogger("stablehand").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
     try:
         with FileLock(Path(spec.lock_path)):
             logging.getLogger("stablehand.gateway").info(

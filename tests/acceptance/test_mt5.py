@@ -99,7 +99,7 @@ def more_entries(daemon: Daemon) -> None:
 def here(stable: Make, tmp_path: Path) -> Daemon:
     place = terminal(tmp_path / "host")
     text = f'{SUPERVISOR}\n[accounts.live]\nkind = "mt5"\nlogin = 7001\npath = "{place}"\n{SETTINGS}{BOTS}'
-    daemon = stable(text).start(**environment(tmp_path / "host"))
+    daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
     daemon.wait_all("running")
     return daemon
 
@@ -118,7 +118,7 @@ def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_pa
     here.wait_all("running")
     more_entries(here)
     assert [one["restarts"] for one in here.status()] == [0, 0, 0]
-    told = [one["text"] for one in here.ask("events", limit=500) if one["type"] == "alert"]
+    told = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
     assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
     secret = [path for path in here.data_dir.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert secret == []
@@ -179,15 +179,18 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
         f'address = "tcp://127.0.0.1:{host.port}"\ngateway_key = "{host.key}"\n{BOTS}'
     )
     daemon = stable(text).start(ready=False)
-    eventually(lambda: (daemon.data_dir / "endpoints.json").exists(), 30.0, what="it listens")
+    eventually(lambda: (daemon.data_dir / "endpoints.json").exists(), 60.0, what="it listens")
     missing = host.run()
     assert missing.returncode == 2 and "installation is missing" in missing.stderr and missing.stderr.count("\n") == 1
 
-    lines = eventually(lambda: stablehand(daemon.config, "keys", "remote", "live"), 20.0, what="the keys")
-    host.write(tomllib.loads(lines.out))
+    def lines() -> str:
+        answer = stablehand(daemon.config, "keys", "remote", "live")
+        return answer.out if answer.code == 0 else ""
+
+    host.write(tomllib.loads(eventually(lines, 60.0, every=0.2, what="the keys")))
     eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="nobody there yet")
     gateway = host.start()
-    daemon.wait_all("running", 60.0)
+    daemon.wait_all("running", 90.0)
     more_entries(daemon)
 
     second = host.run()
