@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,17 @@ def order(folder: Path, **faults: Any) -> None:
     partial.replace(folder / "faults.json")
 
 
-def entries(daemon: Daemon) -> list[dict[str, Any]]:
-    """Entries that the terminal has; every order of a bot has a comment of its own."""
+def entries(daemon: Daemon, ledger: Path) -> int:
+    """How many entries the terminal has; none of them but by an order of its own, and no decision twice."""
     found = [one for one in daemon.ask("deals") if one["type"] in (0, 1) and one["entry"] == 0]
-    comments = [one["comment"] for one in found]
-    assert len(set(comments)) == len(comments), f"an order twice: {comments}"
-    return found
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10.0)) as connection:
+        decisions = connection.execute(
+            "SELECT i.bot_id, i.decision FROM order_intents i JOIN order_results r ON r.id = i.id"
+            " WHERE i.action = 'open' AND r.status = 'done'"
+        ).fetchall()
+    assert len(set(decisions)) == len(decisions), f"a decision twice: {decisions}"
+    assert len(found) <= len(decisions), f"an order twice: {found}"
+    return len(found)
 
 
 def account(daemon: Daemon) -> dict[str, Any]:
@@ -90,9 +96,11 @@ def unharmed(daemon: Daemon) -> None:
     assert [row["restarts"] for row in daemon.status()] == [0, 0]
 
 
-def more_entries(daemon: Daemon) -> None:
-    before = len(entries(daemon))
-    eventually(lambda: len(entries(daemon)) > before, 30.0, every=0.2, what="another entry")
+def more_entries(daemon: Daemon, folder: Path) -> None:
+    """They trade: another entry comes. `folder`: where the gateway keeps its ledger."""
+    ledger = folder / "ledger-live.db"
+    before = entries(daemon, ledger)
+    eventually(lambda: entries(daemon, ledger) > before, 60.0, every=0.2, what="another entry")
 
 
 @pytest.fixture
@@ -105,18 +113,18 @@ def here(stable: Make, tmp_path: Path) -> Daemon:
 
 
 def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_path: Path) -> None:
-    more_entries(here)
+    more_entries(here, here.data_dir)
     order(tmp_path / "host", fail={"*": [-10004, "No IPC connection"]})
-    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], what="the account's trouble")
+    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], 30.0, what="the account's trouble")
     here.ask("add", bots=[{"name": "late", "market": "EURUSD", "strategy": "MA_CROSSOVER"}])
     held = eventually(
-        lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 20.0, what="it is held"
+        lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 60.0, what="it is held"
     )
     assert held["state"] == "starting"
     assert "no connection to the terminal" in here.bot("euro")["reason"]
     order(tmp_path / "host")
     here.wait_all("running")
-    more_entries(here)
+    more_entries(here, here.data_dir)
     assert [one["restarts"] for one in here.status()] == [0, 0, 0]
     told = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
     assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
@@ -143,7 +151,7 @@ class Host:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, "gateway", str(self.file), *words], capture_output=True, text=True, check=False, timeout=60,
+            [*COMMAND, "gateway", str(self.file), *words], capture_output=True, text=True, check=False, timeout=120,
             env={**os.environ, **environment(self.folder)},
         )  # fmt: skip
 
@@ -188,10 +196,10 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
         return answer.out if answer.code == 0 else ""
 
     host.write(tomllib.loads(eventually(lines, 60.0, every=0.2, what="the keys")))
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="nobody there yet")
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="nobody there yet")
     gateway = host.start()
     daemon.wait_all("running", 90.0)
-    more_entries(daemon)
+    more_entries(daemon, host.folder / "var")
 
     second = host.run()
     assert second.returncode == 2 and "has a gateway here already" in second.stderr
@@ -199,12 +207,12 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
 
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(10)
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="it is missed")
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="it is missed")
     unharmed(daemon)
     host.start()
     eventually(lambda: not account(daemon)["trouble"], 30.0, what="it is back")
     daemon.wait_all("running", 30.0)
-    more_entries(daemon)
+    more_entries(daemon, host.folder / "var")
     unharmed(daemon)
 
     daemon.kill()
