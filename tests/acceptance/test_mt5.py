@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -106,7 +107,8 @@ def more_entries(daemon: Daemon, folder: Path) -> None:
 @pytest.fixture
 def here(stable: Make, tmp_path: Path) -> Daemon:
     place = terminal(tmp_path / "host")
-    text = f'{SUPERVISOR}\n[accounts.live]\nkind = "mt5"\nlogin = 7001\npath = "{place}"\n{SETTINGS}{BOTS}'
+    account = f'kind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
+    text = f"{SUPERVISOR}\n[accounts.live]\n{account}{BOTS}"
     daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
     daemon.wait_all("running")
     return daemon
@@ -140,7 +142,9 @@ class Host:
         self.port = free_ports(4)
         self.file = folder / "gateway.toml"
         place = terminal(folder)
-        self._account = f'[account]\nkind = "mt5"\nlogin = 7002\npath = "{place}"\n{SETTINGS}'
+        self._account = (
+            f'[account]\nkind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
+        )
         self.processes: list[subprocess.Popen[str]] = []
         self.write({"account": "live"})
         self.key = self.run("--show-key").stdout.strip()
