@@ -6,10 +6,12 @@ from typing import Final
 
 from bench import parts
 from bench.part import Part
+from bench.peers import part as peers
 
 PARTS: Final[tuple[Part, ...]] = (
     parts.START,
     parts.MEMORY,
     parts.RECOVERY,
     parts.IDLE,
+    peers.PART,
 )
