@@ -86,7 +86,8 @@ class Circus(Manager):
 
     def start_all(self) -> None:
         if not self.task.as_shipped:
-            self._call("start", waiting=False)
+            for watcher in ("bot",) if self.task.alike else self.task.names:
+                self._call("start", name=watcher)
 
     def status_one(self) -> Callable[[], object]:
         call, name = self._caller(), "bot" if self.task.alike else self.task.names[-1]

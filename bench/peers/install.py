@@ -1,13 +1,12 @@
 """The peers' environments: made once, by name and version, in a folder that is not the project's environment.
 
-PyPI packages get a venv each, pm2 a folder of npm's, and Debian's packages are unpacked, not installed: nothing of
-them starts by itself.
+PyPI packages get a venv each, pm2 a folder of npm's, and Debian's runit is unpacked, not installed, so that nothing
+of it starts by itself. s6 calls its own programs by their full names in /usr/bin: it alone is installed, by root.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,8 @@ _MARK: Final = ".installed"
 _SECONDS: Final = 600.0
 _PYPI: Final = {"supervisord": "supervisor==4.3.0", "circus": "circus==0.19.0"}
 _NPM: Final = {"pm2": "pm2@7.0.4"}
-_DEBIAN: Final = ("runit", "s6")
-NAMES: Final = (*_PYPI, *_NPM, *_DEBIAN)
+_DEBIAN: Final = "runit"
+_SYSTEM: Final = "s6"
 
 
 class Unavailable(Exception):
@@ -46,6 +45,8 @@ def default_folder() -> Path:
 
 def installed(name: str, folder: Path) -> Installed | None:
     """A peer that was installed before."""
+    if name == _SYSTEM:
+        return _in_system(name)
     mark = folder / name / _MARK
     return Installed(name, mark.read_text("utf-8").strip(), folder / name) if mark.exists() else None
 
@@ -55,10 +56,13 @@ def install(name: str, folder: Path) -> Installed:
     if found := installed(name, folder):
         return found
     say(f"installing {name} in {folder / name}")
+    if name == _SYSTEM:
+        return _install_in_system(name)
     root = folder / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    way: Callable[[str, Path], str] = _pypi if name in _PYPI else _npm if name in _NPM else _debian
+    ways: dict[str, Callable[[str, Path], str]] = {**dict.fromkeys(_PYPI, _pypi), **dict.fromkeys(_NPM, _npm)}
+    way = {**ways, _DEBIAN: _debian}[name]
     version = way(name, root)
     (root / _MARK).write_text(version + "\n", "utf-8")
     return Installed(name, version, root)
@@ -80,18 +84,34 @@ def _npm(name: str, root: Path) -> str:
 
 
 def _debian(name: str, root: Path) -> str:
+    _need_apt()
+    _run(["apt-get", "download", name], cwd=root)
+    file = next(root.glob(f"{name}_*.deb"))
+    _run(["dpkg-deb", "-x", str(file), str(root)])
+    return _run(["dpkg-deb", "-f", str(file), "Version"]).strip()
+
+
+def _in_system(name: str) -> Installed | None:
+    if not Path("/usr/bin/s6-supervise").exists():
+        return None
+    version = _run(["dpkg-query", "-W", "-f", "${Version}", name]) if shutil.which("dpkg-query") else "of the system"
+    return Installed(name, version, Path("/"))
+
+
+def _install_in_system(name: str) -> Installed:
+    _need_apt()
+    if os.geteuid() != 0:
+        raise Unavailable(f"it must be in /usr/bin, and only root may install there (apt-get install {name})")
+    _run(["apt-get", "install", "--yes", "--no-install-recommends", name])
+    found = _in_system(name)
+    if found is None:
+        raise Unavailable(f"apt-get installed {name}, and it is not in /usr/bin")
+    return found
+
+
+def _need_apt() -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise Unavailable("there is no apt-get here")
-    told = _run(["apt-cache", "depends", name])
-    libraries = re.findall(r"Depends: (lib(?:s6|skarnet|execline)\S*)", told)
-    version = ""
-    for package in (name, *libraries):
-        _run(["apt-get", "download", package], cwd=root)
-        file = next(root.glob(f"{package}_*.deb"))
-        _run(["dpkg-deb", "-x", str(file), str(root)])
-        if package == name:
-            version = _run(["dpkg-deb", "-f", str(file), "Version"]).strip()
-    return version
 
 
 def _run(command: Sequence[str], cwd: Path | None = None) -> str:

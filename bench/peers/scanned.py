@@ -62,5 +62,5 @@ class Runit(Scanned):
 class S6(Scanned):
     """s6-svscan and an s6-supervise for each."""
 
-    scanner = ("s6-svscan", "-C", "4000")
+    scanner = ("s6-svscan", "-c", "4000")
     shower = ("s6-svstat",)
