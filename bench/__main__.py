@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from bench.registry import PARTS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write where asked; 1 when a part could not be measured."""
     options = parser().parse_args(arguments)
+    # Both end it with everything that it has started, also where a shell has set interrupts aside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     known = {part.name: part for part in PARTS}
     if wrong := set(options.parts) - set(known):
         parser().error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(known)}")

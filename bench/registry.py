@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import parts
+from bench import faults, parts
 from bench.part import Part
 from bench.peers import part as peers
 
@@ -14,4 +14,5 @@ PARTS: Final[tuple[Part, ...]] = (
     parts.RECOVERY,
     parts.IDLE,
     peers.PART,
+    faults.PART,
 )

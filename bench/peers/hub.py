@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +33,6 @@ class Hub:
         self.hellos: list[Hello] = []
         self.last_beat: dict[int, float] = {}
         self.beats = 0
-        #: Seconds after which a bot of this name shall crash; None: never.
-        self.crash: Callable[[str], float | None] = lambda _name: None
 
     def __enter__(self) -> Hub:
         return self
@@ -56,9 +53,7 @@ class Hub:
             self._routes[int(pid)] = route
             self.last_beat[int(pid)] = now
             if word == b"hello":
-                seconds_left = self.crash(name.decode())
-                answer = [b"welcome", b""] if seconds_left is None else [b"crash", str(seconds_left).encode()]
-                self._router.send_multipart([route, *answer])
+                self._router.send_multipart([route, b"welcome", b""])
                 self.hellos.append(Hello(name.decode(), int(pid), now))
             else:
                 self.beats += 1
