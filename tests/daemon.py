@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,15 @@ class Daemon:
         self._client: ControlClient | None = None
         self._seen: set[int] = set()
 
-    def start(self, *, ready: bool = True, timeout: float = 60.0, before: Sequence[str] = (), **env: str) -> Daemon:
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        timeout: float = 60.0,
+        before: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        **env: str,
+    ) -> Daemon:
         """Start the supervisor; by default wait for its one ready line. `before`: a command that starts it."""
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "supervisor", "--config", str(self.config)],
@@ -49,7 +57,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, MARK: str(self.folder), **env},
+            env={**os.environ, MARK: str(self.folder), **(variables or {}), **env},
         )
         if ready:
             assert self.process.stdout is not None

@@ -21,13 +21,24 @@ from tests.daemon import Daemon
 from tests.support import eventually
 
 UP = ("running", "paused")
+Files = defaultdict[Path, set[int]]  # path -> who has it open
 
 
 def audit(daemon: Daemon, *, timeout: float = 15.0) -> None:
     """Raise AssertionError where something is there twice, left over, or lost. Waits for what is still settling."""
-    eventually(lambda: not (_doubles(daemon) + _orphans(daemon)), timeout, every=0.1,
-               what=f"one process each: {_doubles(daemon) + _orphans(daemon)}")  # fmt: skip
-    eventually(lambda: not _memory(daemon), timeout, every=0.1, what=f"the store whole: {_memory(daemon)}")
+    found: list[str] = []
+
+    def whole() -> bool:
+        found[:] = _memory(daemon)
+        if not found:
+            files = _open_files(daemon)
+            found[:] = _doubles(daemon, files) or _orphans(daemon, files)
+        return not found
+
+    try:
+        eventually(whole, timeout, every=0.2)
+    except AssertionError:
+        raise AssertionError("; ".join(found)) from None
     broken = _broken_logs(daemon)
     assert not broken, broken
 
@@ -35,7 +46,7 @@ def audit(daemon: Daemon, *, timeout: float = 15.0) -> None:
 def ended(daemon: Daemon, timeout: float = 15.0) -> None:
     """After the end of everything: no process, and nobody holds a lock."""
     eventually(lambda: not daemon.processes(), timeout, what=f"all ended: {daemon.processes()}")
-    held = {path for path in _flocks(daemon.data_dir / "locks")}
+    held = set(_flocks(daemon.data_dir / "locks"))
     assert not held, held
 
 
@@ -70,9 +81,9 @@ def _rows(daemon: Daemon, query: str) -> list[Any]:
         return conn.execute(query).fetchall()
 
 
-def _doubles(daemon: Daemon) -> list[str]:
+def _doubles(daemon: Daemon, open_in: Files) -> list[str]:
     """Bots with another number of processes than they should have."""
-    number, open_in, held = ids(daemon), _open_files(daemon), _flocks(daemon.data_dir / "locks")
+    number, held = ids(daemon), _flocks(daemon.data_dir / "locks")
     wrong = []
     for row in daemon.status():
         path = daemon.data_dir / "locks" / f"{row['name']}-{number[row['name']]}"
@@ -88,14 +99,15 @@ def _doubles(daemon: Daemon) -> list[str]:
     return wrong
 
 
-def _orphans(daemon: Daemon) -> list[str]:
+def _orphans(daemon: Daemon, open_in: Files) -> list[str]:
     """Processes of the installation that nobody has started for anything that is wanted now."""
-    known = {daemon.pid, *_launchers(daemon)}
-    for path, pids in _open_files(daemon).items():
+    everybody = daemon.processes()
+    known = {daemon.pid, *_launchers(daemon, everybody)}
+    for path, pids in open_in.items():
         if path.parent.name == "locks":
             known |= pids
     found = []
-    for process in daemon.processes():
+    for process in everybody:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.pid not in known and not known & {parent.pid for parent in process.parents()}:
                 found.append(f"{process.pid} {' '.join(process.cmdline())[:80]}")
@@ -130,7 +142,7 @@ def _broken_logs(daemon: Daemon) -> list[str]:
     """Logs with a line that is no JSON, or in which an older epoch writes after a newer one."""
     wrong = []
     for path in (daemon.data_dir / "logs").glob("*.log"):
-        files = sorted(path.parent.glob(f"{path.name}.*"), key=lambda one: -int(one.suffix[1:])) + [path]
+        files = [*sorted(path.parent.glob(f"{path.name}.*"), key=lambda one: -int(one.suffix[1:])), path]
         epoch = 0
         for line in "".join(one.read_text("utf-8") for one in files).splitlines():
             try:
@@ -145,17 +157,24 @@ def _broken_logs(daemon: Daemon) -> list[str]:
     return wrong
 
 
-def _open_files(daemon: Daemon) -> defaultdict[Path, set[int]]:
+def _open_files(daemon: Daemon) -> Files:
     """Which processes have which files of the data directory open, by /proc."""
     found: defaultdict[Path, set[int]] = defaultdict(set)
     root = str(daemon.data_dir)
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            for fd in folder.iterdir():
-                with contextlib.suppress(OSError):
-                    target = os.readlink(fd)
-                    if target.startswith(root):
-                        found[Path(target)].add(int(folder.parent.name))
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  (many times as fast as Path)
+        for target in _targets(pid):
+            if target.startswith(root):
+                found[Path(target)].add(int(pid))
+    return found
+
+
+def _targets(pid: str) -> list[str]:
+    """What the descriptors of a process are open on; empty when it is gone."""
+    found = []
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))  # noqa: PTH115
     return found
 
 
@@ -172,7 +191,7 @@ def _flocks(folder: Path) -> dict[Path, set[int]]:
     return dict(found)
 
 
-def _launchers(daemon: Daemon) -> set[int]:
+def _launchers(daemon: Daemon, everybody: list[psutil.Process]) -> set[int]:
     """Processes that listen on a launcher's socket of this installation."""
     run = daemon.data_dir / "run"
     with contextlib.suppress(OSError):
@@ -182,9 +201,4 @@ def _launchers(daemon: Daemon) -> set[int]:
         fields = line.split()
         if len(fields) == 8 and fields[7].startswith(f"{run}/launcher-") and int(fields[3], 16) & 0x10000:
             listening.add(f"socket:[{fields[6]}]")
-    found = set()
-    for process in daemon.processes():
-        with contextlib.suppress(OSError):
-            if any(os.readlink(fd) in listening for fd in Path(f"/proc/{process.pid}/fd").iterdir()):
-                found.add(process.pid)
-    return found
+    return {one.pid for one in everybody if listening.intersection(_targets(str(one.pid)))}
