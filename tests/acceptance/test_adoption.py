@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ import pytest
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text, shared_installation
 from tests.scale import ADOPTED, ADOPTED_WITHIN, MIDDLES, SOAK
-from tests.stableaudit import audit, ended, runs, seconds_to_adopt
+from tests.stableaudit import audit, ended, ids, runs, seconds_to_adopt
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
@@ -211,6 +212,28 @@ def test_a_reused_pid_is_never_signalled(daemon: Daemon) -> None:
         assert [row[1] for row in runs(daemon, "b0") if row[0] == before["b0"]["epoch"]] == [-1]
         daemon.ask("stop", bots=["b0"], mode="kill", wait=20)
         assert process.poll() is None
+    audit(daemon)
+
+
+def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daemon: Daemon) -> None:
+    """Somebody nobody knows of holds a bot's lock: it is killed, nothing is burned, and one process is there."""
+    at_rest(daemon)
+    daemon.ask("stop", bots=["b0"], wait=20)
+    lock = daemon.data_dir / "locks" / f"b0-{ids(daemon)['b0']}"
+    code = (
+        f"import time; from pathlib import Path; from protocol.locks import FileLock\n"
+        f"held = FileLock(Path({str(lock)!r})); print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as old:
+        try:
+            assert old.stdout is not None and old.stdout.readline() == b"held\n"
+            daemon.ask("start", bots=["b0"])
+            assert old.wait(30) == -signal.SIGKILL
+        finally:
+            old.kill()
+    daemon.wait_state("b0", "running", 30)
+    counts = daemon.ask("show", bot="b0")["counts"]
+    assert counts["lock"] >= 1 and not counts.get("crash") and daemon.bot("b0")["restarts"] == 0
     audit(daemon)
 
 
