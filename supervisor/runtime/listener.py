@@ -101,6 +101,10 @@ class Listener:
     def fenced(self, record: Record, message: messages.Fenced) -> None:
         """A gateway answered a fence."""
         stable = self._stable
+        if message.ok and not message.remembered:
+            closes = ": closes only until it is" if record.fenced is not None and record.fenced[1] else ""
+            text = f"fence of epoch {message.epoch} in force, NOT remembered ({message.reason}){closes}"
+            stable.chronicle.add("alert", text, bot=record.name, bot_id=record.bot_id)
         if message.ok:
             stable.post(events.FenceAcked(record.bot_id, epoch=message.epoch))
         elif message.highest_epoch > message.epoch:

@@ -135,12 +135,15 @@ class Stable:
                 waiter.future.set_result(None)
 
     def not_remembered(self) -> str:
-        """Why the store refuses and what waits for it, in one line; empty while it takes everything."""
+        """Why the store, or a ledger, refuses and what waits for it, in one line; empty while it takes everything."""
         why = self.memory.failing or self.chronicle.failing
-        if not why:
-            return ""
-        events = self.chronicle.waiting
-        what = ", ".join(part for part in (self.memory.text(), f"{events} events" if events else "") if part)
+        events = self.chronicle.waiting if why else 0
+        fences = self.accounts.unremembered.values()
+        parts = [self.memory.text(), f"{events} events" if events else ""]
+        if fences:
+            why = why or "a ledger cannot be written"
+            parts.append(f"fences of {', '.join(sorted(one.name for one in fences)[:5])}")
+        what = ", ".join(part for part in parts if part)
         return f"{why}; waiting: {what}" if what else why
 
     def uptime(self) -> float:
