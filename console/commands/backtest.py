@@ -55,7 +55,7 @@ def _backtest(
         str | None, typer.Option("--market", metavar="SYMBOL", help="What the file holds, where its name says it not.")
     ] = None,
     timeframe: Annotated[
-        str | None, typer.Option("--timeframe", metavar="TF", help="Timeframe that the bot decides on, if not the file's; any that its bars allow.")
+        str | None, typer.Option("--timeframe", metavar="TF", help="What the bot decides on, if not the file's bars.")
     ] = None,
     params: Params = None,
     start: Annotated[str | None, typer.Option("--from", metavar="DAY", help="First day, as 2020-01-31.")] = None,
