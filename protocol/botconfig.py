@@ -86,7 +86,7 @@ class BotConfig(GuardLimits, Supervised):
     market: SymbolName
     """Symbol to trade, as the account's terminal names it."""
     timeframe: Timeframe = "H1"
-    """Timeframe of the bars that it decides on."""
+    """Timeframe of the bars that it decides on: the feed's, or one that is put together from the feed's bars."""
     strategy: str = Field(min_length=1, max_length=200)
     """Strategy: an id (`stablehand strategies` lists them), or `module:Class` of your own."""
     params: dict[str, Any] = Field(default_factory=dict)
