@@ -15,7 +15,7 @@ _EXPERT = api.DEAL_REASON_EXPERT
 
 def audit(stage: Stage) -> None:
     """Raise AssertionError where a promise of the order path is broken."""
-    assert not stage.crossing.wrong, stage.crossing.wrong
+    assert not stage.crossing.watch.wrong, stage.crossing.watch.wrong
     # Bots go on trading while this looks: an order just being sent is not one that was left.
     eventually(lambda: not stage.unresolved(), 40.0, what=f"everything resolved: {stage.unresolved()}")
     account, positions, deals = _snapshot(stage)

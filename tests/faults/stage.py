@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from protocol.botconfig import BotConfig
 from protocol.codec import pack
 from protocol.messages import Ready
 from tests.faults.crossing import Crossing, Policy
+from tests.faults.flipper import HOLDS
 from tests.gateway_rig import Rig
 from tests.scale import TERMINAL_TIMEOUT
 from tests.support import eventually
@@ -52,6 +54,7 @@ class Stage:
         #: The test's own line to the terminal, past the crossing.
         self.direct: Any = RemoteTerminal(self._real, timeout=20.0)
         assert eventually(self.direct.hello, 30.0, what="terminal")
+        self.hand: Any = None  # a client that the test holds, once it has one
         self.bots: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
         self.start_gateway()
 
@@ -70,11 +73,13 @@ class Stage:
         process.stdin.close()
         return process
 
-    def start_gateway(self) -> None:
-        """Start one and wait until it is ready."""
+    def start_gateway(self, *, fence: bool = True, later: float = 0.0) -> None:
+        """Start one, wait until it is ready, and tell it who may trade. `later`: its clock is so many seconds ahead."""
         self.rig.supervisor.told.clear()
-        self.rig.start()
+        self.rig.start(later=later)
         self.rig.supervisor.wait(Ready, timeout=60.0)
+        if fence:
+            self.rig.supervisor.fence_again()
 
     @property
     def gateway(self) -> subprocess.Popen[bytes]:
@@ -104,16 +109,37 @@ class Stage:
                 "token": f"run-{bot_id}-{epoch}-{os.urandom(4).hex()}",
             }
         )
-        process = subprocess.Popen([sys.executable, "-m", "botproc"], stdin=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "botproc"], stdin=subprocess.PIPE, start_new_session=True,
+            env=os.environ | {HOLDS: str(self.folder)},
+        )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(pack({"spec": spec.model_dump(), "code_hash": ""}))
         process.stdin.close()
         self.bots[bot_id, epoch] = process
         return process
 
+    @contextlib.contextmanager
+    def held(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Within, a bot has decided on a bar and not yet sent its order."""
+        hold = self.folder / str(process.pid)
+        hold.touch()
+        try:
+            eventually(hold.with_suffix(".held").exists, 30.0, what="a decision")
+            yield
+        finally:
+            hold.unlink()
+            hold.with_suffix(".held").unlink(missing_ok=True)
+
     def lock_of(self, bot_id: int) -> Path:
         """The lock file of a bot."""
         return self.folder / "locks" / f"bot{bot_id}"
+
+    def step(self) -> None:
+        """The market moves by the test's own hand."""
+        step = self.direct.step()
+        assert step is not None
+        self.crossing.watch.stepped(step)
 
     # --- what is known -------------------------------------------------------------------------------
 
@@ -128,6 +154,11 @@ class Stage:
             "SELECT count(*) FROM order_intents i JOIN order_results r ON r.id = i.id"
             " WHERE r.status = 'done' AND i.bot_id = ? AND i.epoch = coalesce(?, i.epoch)"
         )
+        return int(self.rows(query, bot_id, epoch)[0][0])
+
+    def intents(self, bot_id: int, epoch: int | None = None) -> int:
+        """How many orders of a bot the gateway meant to send."""
+        query = "SELECT count(*) FROM order_intents WHERE bot_id = ? AND epoch = coalesce(?, epoch)"
         return int(self.rows(query, bot_id, epoch)[0][0])
 
     def unresolved(self) -> list[tuple[Any, ...]]:
