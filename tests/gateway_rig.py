@@ -87,10 +87,12 @@ class Supervisor:
         """The first message of that kind that fits."""
         return eventually(lambda: self.all(kind, fits), timeout, what=kind.__name__)[0]
 
-    def fence(self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "") -> Fenced:
+    def fence(
+        self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "", timeout: float = 10.0
+    ) -> Fenced:
         """Fence, and the acknowledgement."""
         number = self.send_fence(bot_id, epoch, alive=alive, magic=magic, key=key)
-        return self.wait(Fenced, lambda one: one.id == number)
+        return self.wait(Fenced, lambda one: one.id == number, timeout)
 
     def send_fence(self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "") -> str:
         """Fence without waiting; the request's id."""
@@ -225,6 +227,10 @@ class Rig:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()

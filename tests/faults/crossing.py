@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Crossing:
         self.policy: Policy = policy
         self.fault: Fault | None = None
         self.on_order: Callable[[dict[str, Any]], None] = lambda _request: None
+        self.requests: Counter[str] = Counter()  # by function
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -129,6 +131,7 @@ class Crossing:
             gateway.sendall(wire.frame(answer))
 
         fn = request["fn"]
+        self.requests[fn] += 1
         if fn == "end":  # the real one outlives every gateway
             reply({"id": request["id"], "now": 0, "value": True, "last_error": (1, "Success")})
         elif fn == "order_send":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 from tests.faults.rounds import Round
 
@@ -38,17 +39,17 @@ def parts_of(seed: int, rounds: int, *, soak: bool) -> list[Part]:
     return [Part(seed + number, count, soak and number % _NAMED == 0) for number, count in enumerate(counts)]
 
 
-def played(parts: list[Part]) -> list[tuple[Part, Round]]:
-    """All rounds, played. What a part says besides goes to stderr."""
+def played(parts: list[Part], until: float) -> list[tuple[Part, Round]]:
+    """All rounds that begin before `until` (CLOCK_MONOTONIC). What a part says besides goes to stderr."""
     slowest_first = sorted(parts, key=lambda part: not part.named)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [one for each in pool.map(_play, slowest_first) for one in each]
+        return [one for each in pool.map(_play, slowest_first, repeat(until)) for one in each]
 
 
-def _play(part: Part) -> list[tuple[Part, Round]]:
-    environment = os.environ | {"STABLEHAND_SCALE": "soak" if part.named else ""}
+def _play(part: Part, until: float) -> list[tuple[Part, Round]]:
+    environment = os.environ | {"STABLEHAND_SCALE": "soak" if part.named else "", "STABLEHAND_ROUNDS": "1000"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.rounds", str(part.seed), str(part.rounds)],
+        [sys.executable, "-m", "tests.faults.rounds", str(part.seed), str(part.rounds), str(until)],
         stdout=subprocess.PIPE, env=environment, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -1,6 +1,6 @@
 """Seeded rounds of faults, one after the other on one stage, and the audit after each.
 
-`python -m tests.faults.rounds SEED ROUNDS` plays some in a process of its own, and prints a line of JSON a round.
+`python -m tests.faults.rounds SEED ROUNDS [UNTIL]` plays some in a process of its own: a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protocol.messages import OrderQuery
 from tests.faults.audit import audit
 from tests.faults.crossing import ANSWERS, KILLS, POLICIES, Fault, Policy
 from tests.faults.hands import again, attach, entry, outcome
-from tests.faults.stage import SYMBOLS, Stage
+from tests.faults.stage import PATIENCE, SYMBOLS, Stage
 from tests.scale import IN_FLIGHT, LATE_FILL, TERMINAL_TIMEOUT
 from tests.support import eventually
 
@@ -51,8 +51,10 @@ class Round:
     failed: str = ""
 
 
-def play(seed: int, count: int) -> Iterator[Round]:
+def play(seed: int, count: int, until: float = float("inf")) -> Iterator[Round]:
     """Rounds in an order that the seed gives: every kind once before any comes again.
+
+    None begins after `until` (CLOCK_MONOTONIC).
 
     After a round that failed the others are played on a new stage.
     """
@@ -61,35 +63,35 @@ def play(seed: int, count: int) -> Iterator[Round]:
     while len(kinds) < count:
         kinds += chosen.sample(FAULTS, len(FAULTS))
     left: list[tuple[str, Policy]] = [(kind, chosen.choice(POLICIES)) for kind in kinds[:count]]
-    while left:
+    while left and time.monotonic() < until:
         now: tuple[str, Policy] = (_END, "keep")
         began = time.monotonic()
         try:
             with Stage(speed=SPEED) as stage:
                 rounds = Rounds(stage, seed + len(left))
-                while left:
+                while left and time.monotonic() < until:
                     now, began = left.pop(0), time.monotonic()
                     stage.crossing.policy = now[1]
                     rounds.play(now[0])
                     yield Round(*now, time.monotonic() - began)
                 now, began = (_END, "keep"), time.monotonic()
                 rounds.all_trade()
-        except Exception as error:
+        except Exception as error:  # whatever it is: it is told with its round, and the others are played
             traceback.print_exc()
-            where = f"seed {seed}, round {count - len(left)}, {stage.folder}: {type(error).__name__}: {error}"
+            where = f"seed {seed}, round {count - len(left)}: {type(error).__name__}: {error}"
             yield Round(*now, time.monotonic() - began, where)
 
 
 class Rounds:
-    """Two bots on a market that moves, and what is done to them."""
+    """Bots on a market that moves, each on a symbol of its own, and what is done to them."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: Stage, seed: int, bots: int = len(SYMBOLS)) -> None:
         self.stage = stage
         self.random = random.Random(seed)
-        self.epochs = dict.fromkeys(range(1, 1 + len(SYMBOLS)), 1)
+        self.epochs = dict.fromkeys(range(1, 1 + bots), 1)
         for bot_id in self.epochs:
             self._start(bot_id)
-        eventually(lambda: all(stage.done_orders(bot_id) for bot_id in self.epochs), 60.0, what="first orders")
+        eventually(lambda: all(stage.done_orders(bot_id) for bot_id in self.epochs), PATIENCE, what="first orders")
 
     def play(self, kind: str) -> None:
         """One round."""
@@ -121,10 +123,10 @@ class Rounds:
 
     def _await(self, fault: Fault) -> None:
         self.stage.crossing.arm(fault)
-        eventually(fault.fired.is_set, 60.0, what=fault.kind)
+        eventually(fault.fired.is_set, PATIENCE, what=fault.kind)
         # The gateway is started again while a request of the dead one may still be on its way.
         self.stage.revive()
-        eventually(fault.done.is_set, 60.0, what=f"end of {fault.kind}")
+        eventually(fault.done.is_set, PATIENCE, what=f"end of {fault.kind}")
         self.stage.crossing.disarm()
 
     def _gateway_killed(self, _bot_id: int) -> None:
@@ -174,7 +176,7 @@ class Rounds:
         """The next epoch starts while the order of this one is at the terminal."""
         fault = Fault("slow", delay=min(IN_FLIGHT, TERMINAL_TIMEOUT * 0.7), bot_id=bot_id)
         self.stage.crossing.arm(fault)
-        eventually(fault.fired.is_set, 60.0, what="an order in flight")
+        eventually(fault.fired.is_set, PATIENCE, what="an order in flight")
         self._process(bot_id).kill()
         self._process(bot_id).wait(10)
         self.epochs[bot_id] += 1
@@ -192,14 +194,14 @@ class Rounds:
         before = self.stage.done_orders(bot_id, self.epochs[bot_id])
         eventually(
             lambda: self.stage.done_orders(bot_id, self.epochs[bot_id]) > before,
-            60.0,
+            PATIENCE,
             what=f"an order of bot {bot_id} epoch {self.epochs[bot_id]}",
         )
 
     def _bars_pass(self, bot_id: int) -> None:
         symbol, closed = SYMBOLS[bot_id - 1], self.stage.crossing.watch.last_closed
         before = closed.get(symbol, 0)
-        eventually(lambda: closed.get(symbol, 0) >= before + 2 * _HOUR, 30.0, what="two bars")
+        eventually(lambda: closed.get(symbol, 0) >= before + 2 * _HOUR, PATIENCE, what="two bars")
 
     def _bot_stopped(self, bot_id: int) -> None:
         """Past its bar, and continued: what it decided before is refused, not sent late."""
@@ -239,7 +241,7 @@ class Rounds:
         hand = self.stage.hand
         if hand is None:
             hand = self.stage.hand = attach(self.stage, bot_id=_HAND)[0]
-        told = again(hand)
+        told = again(hand, PATIENCE)
         orders = [entry(hand, told, volume=0.01), entry(hand, told, volume=0.01)]
         if told.position is not None:
             orders = [
@@ -253,14 +255,15 @@ class Rounds:
         self.random.shuffle(frames)
         for frame in frames:
             hand._socket.send(frame)
-        done = sum(outcome(hand, one.id).status == "done" for one in orders)
+        done = sum(outcome(hand, one.id, PATIENCE).status == "done" for one in orders)
         assert done <= 1, f"{done} of {orders} were done"
 
 
 def main() -> None:
     """The command line."""
     seed, count = int(sys.argv[1]), int(sys.argv[2])
-    for one in play(seed, count):
+    until = float(sys.argv[3]) if len(sys.argv) > 3 else float("inf")
+    for one in play(seed, count, until):
         print(json.dumps(asdict(one)), flush=True)
 
 

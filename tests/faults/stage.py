@@ -20,14 +20,17 @@ from typing import Any
 from broker.paper.remote import RemoteTerminal
 from protocol.botconfig import BotConfig
 from protocol.codec import pack
+from protocol.locks import FileLock
 from protocol.messages import Ready
 from tests.faults.crossing import Crossing, Policy
 from tests.faults.flipper import HOLDS
 from tests.gateway_rig import Rig
-from tests.scale import TERMINAL_TIMEOUT
+from tests.scale import ORDER_ROUNDS, TERMINAL_TIMEOUT
 from tests.support import eventually
 
 HERE = Path(__file__).resolve().parent
+#: Seconds that this stage waits for its own parts, on a machine that may have much else to do. No bound of theirs.
+PATIENCE = 60.0 if ORDER_ROUNDS <= 30 else 300.0
 SYMBOLS = ("EURUSD", "GBPUSD")
 #: Trades the smallest volume with a stop that is hardly ever reached.
 _BOT = {
@@ -37,26 +40,34 @@ _BOT = {
 
 
 class Stage:
-    """A context manager: it leaves no process behind."""
+    """A context manager: it leaves no process behind. `terms`: of the account's table."""
 
-    def __init__(self, *, policy: Policy = "keep", timeout: float = TERMINAL_TIMEOUT, speed: float = 0.01) -> None:
+    def __init__(
+        self, *, policy: Policy = "keep", timeout: float = TERMINAL_TIMEOUT, speed: float = 0.01, **terms: Any
+    ) -> None:
         # Short: the sockets' paths must fit.
         self.folder = Path(tempfile.mkdtemp(prefix="sf-"))
         account: dict[str, Any] = {
             "terminal": "process", "terminal_timeout_seconds": timeout, "bars_per_second": speed,
-            "symbols": SYMBOLS, "balance": 100_000.0,
+            "symbols": SYMBOLS, "balance": 100_000.0, **terms,
         }  # fmt: skip
         self.rig = Rig(self.folder, account)
         self.ledger = self.folder / "ledger-main.db"
         self._real = self.folder / "real.sock"
+        self.hand: Any = None  # a client that the test holds, once it has one
+        self.bots: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
+        # As the real terminal's own: a gateway that cannot reach it must not start a second one on the account.
+        self._lock = FileLock(self.folder / "paper-main.lock")
         self.terminal = self._start_terminal(account)
         self.crossing = Crossing(self.folder / "paper-main.sock", self._real, self.ledger, self.kill_gateway, policy)
         #: The test's own line to the terminal, past the crossing.
         self.direct: Any = RemoteTerminal(self._real, timeout=20.0)
-        assert eventually(self.direct.hello, 30.0, what="terminal")
-        self.hand: Any = None  # a client that the test holds, once it has one
-        self.bots: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
-        self.start_gateway()
+        try:
+            assert eventually(self.direct.hello, PATIENCE, what="terminal")
+            self.start_gateway()
+        except BaseException:
+            self.close()
+            raise
 
     # --- processes -----------------------------------------------------------------------------------
 
@@ -77,7 +88,7 @@ class Stage:
         """Start one, wait until it is ready, and tell it who may trade. `later`: its clock is so many seconds ahead."""
         self.rig.supervisor.told.clear()
         self.rig.start(later=later)
-        self.rig.supervisor.wait(Ready, timeout=60.0)
+        self.rig.supervisor.wait(Ready, timeout=PATIENCE)
         if fence:
             self.rig.supervisor.fence_again()
 
@@ -98,7 +109,7 @@ class Stage:
 
     def start_bot(self, bot_id: int, epoch: int, symbol: str) -> subprocess.Popen[bytes]:
         """Fence an epoch in, then start its run: a real bot with a strategy that turns on every bar."""
-        assert self.rig.supervisor.fence(bot_id, epoch).ok
+        assert self.rig.supervisor.fence(bot_id, epoch, timeout=PATIENCE).ok
         config = BotConfig.model_validate(_BOT | {"name": f"bot{bot_id}", "market": symbol})
         spec = self.rig.bot_spec(bot_id, epoch).model_copy(
             update={
@@ -125,7 +136,7 @@ class Stage:
         hold = self.folder / str(process.pid)
         hold.touch()
         try:
-            eventually(hold.with_suffix(".held").exists, 30.0, what="a decision")
+            eventually(hold.with_suffix(".held").exists, PATIENCE, what="a decision")
             yield
         finally:
             hold.unlink()
@@ -174,6 +185,12 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+        if error is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End everything."""
         for process in (*self.bots.values(), *self.rig.processes, self.terminal):
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -181,6 +198,5 @@ class Stage:
                 process.kill()
             process.wait(10)
         self.crossing.close()
-        self.rig.__exit__(kind, error, trace)
-        if error is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.rig.close()
+        self._lock.release()

@@ -52,6 +52,7 @@ def test_fills_that_come_long_after_the_gateway_died_are_found() -> None:
 def test_killed_at_each_crash_point(stage: Stage) -> None:
     done = 0
     for bot_id, kind in enumerate(("kill_before_send", "kill_executed", "kill_uncommitted", "kill_committed"), 1):
+        stage.crossing.policy = POLICIES[bot_id - 1]
         client, told = attach(stage, bot_id=bot_id)
         order = entry(client, told)
         fault = stage.crossing.arm(Fault(kind))
@@ -69,6 +70,19 @@ def test_killed_at_each_crash_point(stage: Stage) -> None:
         # Sent again, whole: it is answered from memory.
         assert client.send(order).status == result.status
         assert trades(stage) == done
+        audit(stage)
+
+
+def test_after_a_gateways_death_nobody_enters_before_his_fence() -> None:
+    """The limits come with the fence. A supervisor says all fences again to a new gateway: then all go on."""
+    with Stage(speed=2.0) as stage:
+        client, _told = attach(stage)
+        stage.kill_gateway()
+        stage.start_gateway(fence=False)
+        assert "no fence since the gateway started" in client.send(entry(client, again(client))).reason
+        stage.rig.supervisor.fence_again()
+        done = eventually(lambda: client.send(entry(client, again(client))).status == "done", what="an entry")
+        assert done
         audit(stage)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -15,13 +16,16 @@ pytestmark = [pytest.mark.posix, pytest.mark.acceptance]
 
 #: STABLEHAND_SEED repeats a run that failed, or makes another.
 SEED = int(os.environ.get("STABLEHAND_SEED", "1"))
+#: Minutes after which no further round of a soak begins.
+MINUTES = float(os.environ.get("STABLEHAND_SOAK_MINUTES", "60"))
 
 
 @pytest.mark.timeout(0 if ORDER_ROUNDS > 30 else 240)
 def test_random_faults(request: pytest.FixtureRequest) -> None:
     """Every kind of fault before any comes again, in an order that the seed gives."""
     parts = parts_of(SEED, ORDER_ROUNDS, soak=SOAK)
-    rounds = played(parts) if SOAK else [(parts[0], one) for one in play(SEED, ORDER_ROUNDS)]
+    until = time.monotonic() + 60.0 * MINUTES
+    rounds = played(parts, until) if SOAK else [(parts[0], one) for one in play(SEED, ORDER_ROUNDS)]
     text = table(rounds, parts)
     print(text)
     path = request.config.getoption("--write-table")
@@ -29,4 +33,4 @@ def test_random_faults(request: pytest.FixtureRequest) -> None:
         path.write_text(text, "utf-8")
     failed = [one.failed for _, one in rounds if one.failed]
     assert not failed, "\n".join(failed)
-    assert len(rounds) == ORDER_ROUNDS
+    assert len(rounds) == ORDER_ROUNDS, f"{len(rounds)} of {ORDER_ROUNDS} rounds within {MINUTES:g} minutes"
