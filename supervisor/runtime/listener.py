@@ -198,6 +198,7 @@ class Listener:
                 status=int(notice.get("status", -1)),
                 code=code,
                 signal=int(notice.get("signal", 0)),
+                oom=self._stable.cgroups.out_of_memory(record, run.epoch),
                 detail=run.last_words,
             )
         )

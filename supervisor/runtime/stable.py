@@ -21,6 +21,7 @@ from supervisor.policy.states import Bot, State
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
@@ -70,6 +71,7 @@ class Stable:
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
+    cgroups: Cgroups = field(init=False)
     halts: Halts = field(init=False)
     ordering: Ordering = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
