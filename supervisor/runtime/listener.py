@@ -140,7 +140,7 @@ class Listener:
 
         for row in message.rows:
             self._stable.chronicle.add(
-                "history",
+                "alert" if row.action == "ALERT" else "history",  # a gateway's: something of the account is wrong
                 row.text,
                 bot=record.name,
                 bot_id=record.bot_id,
