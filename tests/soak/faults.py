@@ -284,7 +284,8 @@ def reload(yard: Yard) -> Iterator[None]:
     yard.daemon.wait_state("reloaded", "running", PATIENCE)
     yield
     yard.daemon.config.write_text(text, "utf-8")
-    assert yard.ask("reload", apply=True)["removed"]
+    assert yard.ask("reload", apply=True)["removed"] == ["reloaded"]
+    yard.ask("remove", bots=["reloaded"], positions="close")  # until then it goes on by itself
     assert "reloaded" not in yard.rows()
 
 
