@@ -14,6 +14,7 @@ from protocol.errors import BadFrame
 from protocol.messages import AnyMessage, Heartbeat, Message
 
 MAX_FRAME: Final = 4 * 1024 * 1024
+MAX_REQUEST: Final = 1024 * 1024  # of the control sockets
 MAX_DEPTH: Final = 16
 #: Values in one frame, containers counted too: what takes long is not the bytes but the objects made of them.
 MAX_ITEMS: Final = 500_000
@@ -29,17 +30,13 @@ def pack(value: Any) -> bytes:
     return bytes(msgpack.packb(value))
 
 
-def unpack(
-    frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS
-) -> Any:
+def unpack(frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Any:
     """Plain values of a frame. Raises BadFrame when it is too large, too deep, of too many values or not msgpack."""
     if len(frame) > max_frame:
         raise BadFrame(f"frame of {len(frame)} bytes; at most {max_frame}")
     try:
         _check_nesting(frame, max_depth, max_items)
-        return msgpack.unpackb(
-            frame, raw=False, strict_map_key=False, max_array_len=max_items, max_map_len=max_items
-        )
+        return msgpack.unpackb(frame, raw=False, strict_map_key=False, max_array_len=max_items, max_map_len=max_items)
     except BadFrame:
         raise
     except Exception as error:  # msgpack raises ValueError, TypeError, UnicodeDecodeError and its own

@@ -14,8 +14,7 @@ from typing import Any
 import psutil
 
 from broker import api
-from tests.scale import SOAK
-from tests.soak.yard import PATIENCE, Yard, _line, _locks, _parent
+from tests.soak.yard import PATIENCE, Yard, line_of, locks_of
 from tests.support import eventually
 
 _TRACEBACK = "Traceback (most recent call last)"
@@ -32,7 +31,7 @@ class Auditor:
 
     yard: Yard
     growth: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)  # role -> (pid, files, bytes)
-    lags: list[float] = field(default_factory=list)
+    lags: list[tuple[float, float]] = field(default_factory=list)
     _read: dict[Path, int] = field(default_factory=dict)  # how far a log was looked through
 
     # --- after every round ---------------------------------------------------------------------------
@@ -85,7 +84,7 @@ class Auditor:
         running = {row["name"]: row["pid"] for row in yard.daemon.status() if row["pid"]}
         gateway = yard.gateway["pid"]
         processes = {one.pid: one for one in yard.daemon.processes()}
-        held = {pid: names for pid in processes if (names := _locks(pid))}
+        held = {pid: names for pid in processes if (names := locks_of(pid))}
         found = []
         holders = Counter(name for names in held.values() for name in names)
         found += [f"{count} processes have {name} open" for name, count in holders.items() if count > 1]
@@ -106,14 +105,14 @@ class Auditor:
         for role in ("supervisor", "probe"):
             if roles[role] != 1:
                 found.append(f"{roles[role]} x {role}")
-        idle = [one.pid for one in yard.launchers() if not any(_locks(child.pid) for child in _children(one))]
+        idle = [one.pid for one in yard.launchers() if not any(locks_of(child.pid) for child in _children(one))]
         if len(idle) > 1:
             found.append(f"launchers without a run: {idle}")
         return found
 
     def _role(self, process: psutil.Process, all_: dict[int, psutil.Process], runs: set[int]) -> str:
         """What a process is; with `?` where it is nothing that should be."""
-        line = _line(process)
+        line = line_of(process)
         if process.pid == self.yard.daemon.pid:
             return "supervisor"
         if process.pid in runs:
@@ -170,28 +169,23 @@ class Auditor:
             " WHERE r.status = 'done' AND i.action = 'open' GROUP BY 1, 2 HAVING count(*) > 1",
         )
         assert not twice, f"entered twice: {twice}"
-        sunk = self.query(
-            "ledger-main.db",
-            "SELECT a.bot_id, a.epoch, b.epoch FROM order_intents a JOIN order_intents b"
-            " ON a.bot_id = b.bot_id AND a.rowid < b.rowid AND a.epoch > b.epoch LIMIT 3",
-        ) if not SOAK else self._sunk()
-        assert not sunk, f"an old epoch traded after a new one: {sunk}"
-
-    def _sunk(self) -> list[Any]:
         highest: dict[int, int] = {}
-        found = []
-        for bot_id, epoch in self.query("ledger-main.db", "SELECT bot_id, epoch FROM order_intents ORDER BY rowid"):
-            if epoch < highest.get(bot_id, 0):
-                found.append((bot_id, epoch, highest[bot_id]))
-            highest[bot_id] = max(epoch, highest.get(bot_id, 0))
-        return found
+        # Epoch 0 are the gateway's own closes.
+        for bot_id, epoch in self.query(
+            "ledger-main.db", "SELECT bot_id, epoch FROM order_intents WHERE epoch > 0 ORDER BY rowid"
+        ):
+            assert epoch >= highest.get(bot_id, 0), f"bot {bot_id}: epoch {epoch} traded after {highest[bot_id]}"
+            highest[bot_id] = epoch
 
     def _measure(self) -> None:
         """Descriptors and private memory of what lives long."""
         yard = self.yard
-        probe = [one for one in psutil.Process(yard.daemon.pid).children() if "runtime.probe" in _line(one)]
+        probe = [one for one in psutil.Process(yard.daemon.pid).children() if "runtime.probe" in line_of(one)]
         roles = {"supervisor": yard.daemon.pid, "launcher": yard.launcher().pid, "gateway": yard.gateway["pid"],
                  "probe": probe[0].pid}  # fmt: skip
+        lag = yard.ask("host")["loop_lag"]
+        if lag["p99"] is not None:
+            self.lags.append((lag["p99"], lag["own_p99"]))
         for role, pid in roles.items():
             process = psutil.Process(pid)
             self.growth.setdefault(role, []).append((pid, process.num_fds(), process.memory_full_info().uss))
@@ -228,30 +222,42 @@ class Auditor:
         runs = self.query("supervisor.db", _RUNS + " ORDER BY r.id")
         again = [key for key, count in Counter((run[4], run[1]) for run in runs).items() if count > 1]
         assert not again, f"epochs given twice: {again}"
-        for name, epoch, _status, cause, _bot, reason in runs:
+        for name, epoch, _status, cause, _bot, reason, kind in runs:
             allowed = self.yard.excused.get((name, epoch), set())
-            if name == "gateway-main" or name == "main":
-                continue  # counted below: who plays a fault does not know its epoch
+            if kind == "gateway":
+                continue  # counted below: who plays the fault does not know its epoch
             if cause in ("hang", "oom", "limit", "host", "strategy", "lock"):
                 assert cause in allowed, f"{name}, epoch {epoch}: {cause} ({reason}), allowed: {allowed or 'nothing'}"
+        hung = sum(run[3] == "hang" for run in runs if run[6] == "gateway")
+        assert hung == self.yard.gateway_hangs, f"{hung} gateways were judged hung, {self.yard.gateway_hangs} hung"
         causes = Counter(str(run[3]) for run in runs)
         rows = self.query("supervisor.db", "SELECT count(*) FROM journal")[0][0]
         return {"runs": len(runs), "causes": dict(causes), "journal": rows}
 
     def _money(self) -> dict[str, Any]:
         """Every deal of the terminal is in the ledger as it is, with its bot, and the sums are the balance."""
-        columns = '"ticket", "order", "magic", "position_id", "entry", "volume", "price", "profit", "commission", "swap", "fee"'
+        names = [
+            "ticket",
+            "order",
+            "magic",
+            "position_id",
+            "entry",
+            "volume",
+            "price",
+            "profit",
+            "commission",
+            "swap",
+            "fee",
+        ]
+        columns = ", ".join(f'"{name}"' for name in names)
         deals = self.query("paper-main.db", f"SELECT {columns} FROM paper_deals ORDER BY ticket")
         booked = self.query("ledger-main.db", f"SELECT {columns} FROM ledger_deals ORDER BY ticket")
         assert booked == deals, f"the ledger differs: {set(booked) ^ set(deals)}"
         balance = self.query("paper-main.db", "SELECT balance FROM paper_account")[0][0]
         total = sum(sum(deal[7:]) for deal in deals)
         assert abs(total - balance) < 0.005, f"the deals come to {total}, the balance is {balance}"
-        executed = Counter(
-            row[0] for row in self.query(
-                "paper-main.db", f'SELECT "order" FROM paper_deals WHERE magic != 0 AND reason = {api.DEAL_REASON_EXPERT}'
-            )
-        )  # fmt: skip
+        expert = f'SELECT "order" FROM paper_deals WHERE magic != 0 AND reason = {api.DEAL_REASON_EXPERT}'
+        executed = Counter(row[0] for row in self.query("paper-main.db", expert))
         results = Counter(
             row[0] for row in self.query(
                 "ledger-main.db", "SELECT \"order\" FROM order_results WHERE status = 'done' AND deal > 0"
@@ -260,8 +266,9 @@ class Auditor:
         assert max(results.values(), default=1) == 1, "two orders claim one execution"
         held = Counter(row[0] for row in self.query("paper-main.db", "SELECT magic FROM paper_positions"))
         assert max(held.values(), default=0) <= 1, f"more than one position of a bot: {held}"
-        unknown = executed.keys() - results.keys()
-        return {"deals": len(deals), "orders": len(results), "balance": balance, "flattened": len(unknown)}
+        unclaimed = executed.keys() - results.keys()
+        assert not unclaimed, f"executed, and nobody's order: {unclaimed}"
+        return {"deals": len(deals), "orders": len(results), "balance": balance}
 
     def query(self, database: str, text: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of one of the databases, read only."""
@@ -270,7 +277,9 @@ class Auditor:
             return connection.execute(text, values).fetchall()
 
 
-_RUNS = "SELECT b.name, r.epoch, r.status, r.cause, r.bot_id, r.reason FROM runs r JOIN bots b ON b.id = r.bot_id"
+_RUNS = (
+    "SELECT b.name, r.epoch, r.status, r.cause, r.bot_id, r.reason, b.kind FROM runs r JOIN bots b ON b.id = r.bot_id"
+)
 
 
 def _flocks() -> dict[int, int]:
@@ -295,6 +304,3 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children()
     except psutil.Error:
         return []
-
-
-__all__ = ["Auditor", "_parent"]

@@ -423,7 +423,8 @@ def bus_noise(yard: Yard) -> Iterator[None]:
 FAULTS = (
     Fault("kill -9 of a bot", "a new run with a new epoch, running", one_killed, 3, beside=True),
     Fault("kill -9 of a tenth of the bots and a program", "new runs, all running", bots_killed, 2, beside=True),
-    Fault("kill -9 of the gateway", "another gateway; bots have the same pids and epochs", gateway_killed, 2, beside=True),
+    Fault("kill -9 of the gateway", "another gateway; bots have the same pids and epochs", gateway_killed, 2,
+          beside=True),
     Fault("kill -9 of the launcher, then of a bot", "a new run; all others untouched", launcher_killed, 1),
     Fault("kill -9 of the supervisor, and the next one", "all adopted: same pids, same epochs", supervisor_killed, 3),
     Fault("the same, with bots that die meanwhile", "these have new runs, all others are adopted",

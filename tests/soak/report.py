@@ -58,12 +58,13 @@ def table(tally: Tally, auditor: Auditor, figures: dict[str, Any]) -> str:
         _HEAD,
         f"## A run of {minutes:.0f} minutes",
         "",
-        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(tally.began))}: {tally.bots} bots and {tally.programs} programs, "
-        f"seed {tally.seed}, {tally.rounds} rounds ({tally.together} with two faults at once). {machine['cores']} cores of "
-        f"{machine['cpu']}, {machine['memory_gb']} GB, {machine['kernel']}, {machine['python']}, data on "
-        f"{machine['disk']}; niceness {os.nice(0)}; load from {min(tally.loads):.0f} to {max(tally.loads):.0f}, median "
-        f"{statistics.median(tally.loads):.0f}: the machine was busy with other work too. Recovery is the time "
-        "until what the second column says was so, seen from outside; rounds with two faults are not in it.",
+        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(tally.began))}: {tally.bots} bots and {tally.programs} "
+        f"programs, seed {tally.seed}, {tally.rounds} rounds ({tally.together} with two faults at once). "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, {machine['kernel']}, "
+        f"{machine['python']}, data on {machine['disk']}; niceness {os.nice(0)}; load from {min(tally.loads):.0f} to "
+        f"{max(tally.loads):.0f}, median {statistics.median(tally.loads):.0f}: the machine was busy with other work "
+        "too. Recovery is the time until what the second column says was so, seen from outside; rounds with two "
+        "faults are not in it.",
         "",
         "| fault | what was asserted, beside the audit | times | recovery p50 | max |",
         "|---|---|---|---|---|",
@@ -76,9 +77,9 @@ def table(tally: Tally, auditor: Auditor, figures: dict[str, Any]) -> str:
     causes = ", ".join(f"{count} {cause}" for cause, count in sorted(figures["causes"].items()))
     lines += [
         "",
-        f"At the end: {figures['runs']} runs, each with its end ({causes}); {figures['journal']} numbers in the journal, all "
-        f"of which the follower got; {figures['deals']} deals of {figures['orders']} orders in the ledger, which come to the "
-        f"balance of {figures['balance']:.2f} to the cent.",
+        f"At the end: {figures['runs']} runs, each with its end ({causes}); {figures['journal']} numbers in the "
+        f"journal, all of which the follower got; {figures['deals']} deals of {figures['orders']} orders in the "
+        f"ledger, which come to the balance of {figures['balance']:.2f} to the cent.",
         "",
         "| lives long | descriptors at first | at the end | private memory at first | at the end |",
         "|---|---|---|---|---|",
@@ -86,10 +87,12 @@ def table(tally: Tally, auditor: Auditor, figures: dict[str, Any]) -> str:
     for role, (files, size, files_now, size_now) in auditor.grown().items():
         lines.append(f"| {role} | {files} | {files_now} | {size / 1e6:.1f} MB | {size_now / 1e6:.1f} MB |")
     if auditor.lags:
-        ordered = sorted(auditor.lags)
+        late, own = (sorted(values) for values in zip(*auditor.lags, strict=True))
         lines += [
             "",
-            f"The supervisor's own loop, p99 of the lag in the last minute as it says itself, over the rounds: median "
-            f"{statistics.median(ordered):.1f} ms, largest {ordered[-1]:.1f} ms.",
+            "The supervisor's own loop, 99th percentile of its lag in the last minute, as it tells it after each "
+            f"round: median {statistics.median(late):.1f} ms, largest {late[-1]:.1f} ms. Of this it computed itself "
+            f"(the rest it waited for its turn on the machine): median {statistics.median(own):.1f} ms, largest "
+            f"{own[-1]:.1f} ms.",
         ]
     return "\n".join(lines) + "\n"

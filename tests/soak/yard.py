@@ -27,7 +27,11 @@ SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500")
 _STRATEGIES = ("MA_CROSSOVER", "RSI_CROSSOVER", "BOLLINGER_REVERSION")
 #: Trades the smallest volume on every bar.
 FLIPPER = (Path(__file__).resolve().parents[1] / "faults" / "flipper.py").read_text("utf-8")
-_PROGRAM = "import subprocess,sys,time; subprocess.Popen([sys.executable,'-c','import time; time.sleep(1e6)',sys.argv[1]],start_new_session=True); time.sleep(1e6)"
+#: A program with a child in a session of its own.
+_PROGRAM = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1e6)',"
+    " sys.argv[1]], start_new_session=True); time.sleep(1e6)"
+)
 
 
 def config_text(bots: int, programs: int, folder: Path) -> str:
@@ -45,7 +49,8 @@ def config_text(bots: int, programs: int, folder: Path) -> str:
     for number in range(bots):
         strategy = "flipper:Flipper" if number % 4 == 0 else _STRATEGIES[number % 3]
         lines += ["[[bots]]", f'name = "b{number:03}"', f'market = "{SYMBOLS[number % 6]}"', f'strategy = "{strategy}"',
-                  "risk_percent = 0.01", "min_lot = 'accept'", "sl_atr_multiplier = 20", "tp_atr_multiplier = 0"]  # fmt: skip
+                  "risk_percent = 0.01", "min_lot = 'accept'", "sl_atr_multiplier = 20",
+                  "tp_atr_multiplier = 0"]  # fmt: skip
     for number in range(programs):
         command = [sys.executable, "-c", _PROGRAM, str(folder)]
         lines += ["[[programs]]", f'name = "p{number}"', f"command = {command!r}", "stop_timeout_seconds = 5"]
@@ -100,8 +105,8 @@ class Yard:
 
     def launchers(self) -> list[psutil.Process]:
         """All of them: those whose parent is none."""
-        found = {one.pid: one for one in self.daemon.processes() if "botproc.launcher" in _line(one)}
-        return [one for one in found.values() if _parent(one) not in found and not _locks(one.pid)]
+        found = {one.pid: one for one in self.daemon.processes() if "botproc.launcher" in line_of(one)}
+        return [one for one in found.values() if parent_of(one) not in found and not locks_of(one.pid)]
 
     # --- bots ----------------------------------------------------------------------------------------
 
@@ -111,10 +116,8 @@ class Yard:
 
     def pick(self, count: int, *, programs: bool = False) -> list[dict[str, Any]]:
         """Rows of running bots that no other fault of this round has."""
-        rows = [
-            row for row in self.daemon.status()
-            if row["state"] == "running" and row["name"] not in self.taken and (row["strategy"] == "program") == programs
-        ]  # fmt: skip
+        free = [row for row in self.daemon.status() if row["state"] == "running" and row["name"] not in self.taken]
+        rows = [row for row in free if (row["strategy"] == "program") == programs]
         chosen = self.random.sample(rows, min(count, len(rows)))
         self.taken.update(row["name"] for row in chosen)
         return chosen
@@ -245,26 +248,28 @@ def _readable(stream: Any) -> bool:
     return bool(select.select([stream], [], [], 0)[0])
 
 
-def _line(process: psutil.Process) -> str:
+def line_of(process: psutil.Process) -> str:
+    """Its command line; empty when it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
 
 
-def _parent(process: psutil.Process) -> int:
+def parent_of(process: psutil.Process) -> int:
+    """Its parent; 0 when it has ended."""
     try:
         return process.ppid()
     except psutil.Error:
         return 0
 
 
-def _locks(pid: int) -> list[str]:
+def locks_of(pid: int) -> list[str]:
     """Names of the lock files that a process has open."""
     found = []
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(entry)
+            target = str(entry.readlink())
             if "/locks/" in target:
                 found.append(Path(target).name)
     except OSError:

@@ -101,6 +101,7 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
         **sampling.host,
         "throttle": stable.throttling.describe(),
         "loop_lag_ms": round(stable.loop_lag * 1000, 1),
+        "loop_lag": stable.lag.figures(),
         "bots": dict(counts),
         "probe": sampling.own,
         "own": {
