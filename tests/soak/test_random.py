@@ -46,6 +46,8 @@ class Rounds:
         names = " and ".join(one.name for one in (first, second) if one)
         self.tally.rounds += 1
         self.tally.loads.append(os.getloadavg()[0])
+        if SOAK:
+            print(f"{time.strftime('%H:%M:%S')} round {self.tally.rounds}: {names}", flush=True)  # seen with -s
         try:
             self._play(first, second)
             self.auditor.light()
