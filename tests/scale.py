@@ -35,3 +35,9 @@ STOPPED_SECONDS: Final = 30.0 if SOAK else 3.0
 STARTING_BOTS: Final = 500 if SOAK else 12
 #: Seconds for which the store's file is locked by somebody else.
 LOCKED_SECONDS: Final = 30.0 if SOAK else 2.0
+#: Bots, programs and seconds of the random rounds of faults on a whole stable.
+SOAK_BOTS: Final = int(os.environ.get("STABLEHAND_SOAK_BOTS", 100 if SOAK else 8))
+SOAK_PROGRAMS: Final = 5 if SOAK else 1
+SOAK_SECONDS: Final = float(os.environ.get("STABLEHAND_SOAK_MINUTES", 60)) * 60 if SOAK else 8.0
+#: Seconds that a fault of those rounds lasts: a stopped supervisor, a locked store, a busy machine.
+SOAK_FAULT: Final = 12.0 if SOAK else 1.5
