@@ -87,7 +87,7 @@ class BotConfig(GuardLimits, Supervised):
     market: SymbolName
     """Symbol to trade, as the account's terminal names it."""
     timeframe: Timeframe = "H1"
-    """Timeframe of the bars that it decides on."""
+    """Timeframe of the bars that it decides on: the feed's, or one that is put together from the feed's bars."""
     strategy: str = Field(min_length=1, max_length=200)
     """Strategy: an id (`stablehand strategies` lists them), or `module:Class` of your own."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -110,6 +110,9 @@ class BotConfig(GuardLimits, Supervised):
     """Whether the bot may be paced, paused or stopped for the machine's sake."""
     pace_max: float = Field(100.0, ge=1, le=100)
     """The longest that its pace may be stretched."""
+    throttle_most: Literal["pace", "priority", "pause", "stop"] = "stop"
+    """The most that may be done to it for the machine's sake: a slower pace, a lower priority at the operating system,
+    a pause, or a stop (when flat)."""
     memory_limit_mb: float = Field(0.0, ge=0, le=1_000_000)
     """Memory of its own (USS) that it may use, in megabytes; 0: no limit."""
     memory_limit_seconds: float = Field(30.0, ge=0.5, le=86_400)

@@ -95,6 +95,9 @@ class SupervisorConfig(Frozen):
     """With `max_running`: after so long a place goes to the next bot of the same priority; 0: never."""
     throttle: ThrottleConfig = Field(default_factory=lambda: ThrottleConfig.model_validate({}))
     """How the stable keeps within the machine's means: `[supervisor.throttle]`."""
+    cgroup: str = Field("auto", pattern=r"^(auto|off|/[^\n]*)$")
+    """Linux control groups, one for each bot: `auto` (where the service manager gave the supervisor a group), `off`, or
+    the path of a group of version 2 that is the supervisor's to write."""
     sample_days: float = Field(7.0, gt=0, le=36_500)
     """Age at which samples of the machine and the bots (one a minute) are dropped."""
     journal_days: float = Field(30.0, gt=0, le=36_500)

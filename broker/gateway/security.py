@@ -10,6 +10,7 @@ from typing import Any, Final
 import zmq
 from zmq.utils import z85
 
+from protocol.seldom import Seldom
 from protocol.wake import WakeFd
 
 #: The domain of the control socket: nobody but the operator may come in there, and he nowhere else.
@@ -37,6 +38,7 @@ class Gatekeeper:
         self._bot_of: dict[str, int] = {}  # key -> bot; replaced as a whole
         self._reader_of: dict[str, int] = {}  # the same for those who may only read
         self.refused = 0  # connections whose key did not become known in time
+        self._may_say, self._may_warn = Seldom(), Seldom()
         self._asking: list[tuple[float, str, list[bytes]]] = []  # since, key, envelope and number of a request
         self._wake = WakeFd()
         self._handler: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -105,7 +107,7 @@ class Gatekeeper:
             code = [b"200", b"OK", b"operator", b""] if admitted else [b"400", b"unknown key", b"", b""]
             self._handler.send_multipart([*frames[:body], b"1.0", request[1], *code])
             return
-        if not self._knows(key):
+        if not self._knows(key) and self._may_say():
             log.info("a connection waits for its key to become known")
         self._asking.append((time.monotonic(), key, [*frames[:body], b"1.0", request[1]]))
         del self._asking[:-_ASKING_KEPT]
@@ -121,7 +123,8 @@ class Gatekeeper:
                 left.append((since, key, head))
             else:
                 self.refused += 1
-                log.warning("a connection's key did not become known (%d so far)", self.refused)
+                if self._may_warn():
+                    log.warning("a connection's key did not become known (%d so far)", self.refused)
         self._asking = left
 
     def _knows(self, key: str) -> bool:

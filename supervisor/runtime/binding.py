@@ -13,6 +13,7 @@ from typing import Any, Final
 import zmq
 
 from protocol.botconfig import AccountConfig
+from protocol.codec import MAX_FRAME, MAX_REQUEST
 from protocol.endpoints import Endpoints, Transport, bind_address
 from protocol.errors import CONFLICT, StablehandError, Unreachable
 from protocol.keys import KeyPair, secure_server
@@ -80,7 +81,10 @@ def _bind(
     before: str,
     keys: KeyPair | None,
 ) -> zmq.Socket[Any]:
-    made = server_socket(context, kind)
+    if name == "bus":  # a gateway is told of all its bots at once
+        made = server_socket(context, kind, MAX_FRAME, unread=10_000)
+    else:
+        made = server_socket(context, kind, MAX_REQUEST)
     secure_server(made, keys, BUS if name == "bus" else CONTROL)
     wanted: list[str] = []
     if transport == "tcp":

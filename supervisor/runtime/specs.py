@@ -11,6 +11,7 @@ from protocol.endpoints import Endpoints
 from protocol.keys import KeyPair, load_or_create
 from protocol.spec import RunSpec
 from supervisor.config import Config
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.registry import Record, Run
 
 
@@ -22,6 +23,7 @@ class SpecMaker:
     data_dir: Path
     installation: str
     endpoints: Endpoints
+    cgroups: Cgroups
 
     def bot(self, record: Record, run: Run, first_work_after: float = 0.0) -> RunSpec:
         """For a bot's run."""
@@ -34,6 +36,7 @@ class SpecMaker:
                 "log_backups": record.config.log_backups,
                 "bot": record.config,
                 "first_work_after": first_work_after,
+                **self.cgroups.placed(record, run.epoch),
             }
         )
 
@@ -47,6 +50,7 @@ class SpecMaker:
                 "log_max_bytes": record.program.log_max_bytes,
                 "log_backups": record.program.log_backups,
                 "program": record.program,
+                **self.cgroups.placed(record, run.epoch),
             }
         )
 
@@ -57,6 +61,7 @@ class SpecMaker:
         return spec.model_copy(
             update={
                 "kind": "analysis",
+                "cgroup": "",
                 "lock_path": "",
                 "log_path": str(self.data_dir / "logs" / "analysis.log"),
             }

@@ -103,7 +103,9 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     return {
         **sampling.host,
         "throttle": stable.throttling.describe(),
+        "cgroups": stable.cgroups.describe(),
         "loop_lag_ms": round(stable.loop_lag * 1000, 1),
+        "loop_lag": stable.lag.figures(),
         "bots": dict(counts),
         "probe": sampling.own,
         "own": {
