@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -32,8 +33,9 @@ OTHERS: Final = (
     "bot_escaped", "requests_shuffled",
 )  # fmt: skip
 FAULTS: Final = (*KILLS, *ANSWERS, *(f"bot_{step}" for step in BOT_STEPS), *OTHERS)
-#: Most of a round is waiting for the next bar.
-SPEED: Final = 2.0
+#: Bars a second. Most of a round is waiting for the next one; where the machine is busy, and decides on none in
+#: time, slower is quicker.
+SPEED: Final = float(os.environ.get("STABLEHAND_BARS", "2.0"))
 _HOUR: Final = 3600
 #: What is looked at when all rounds of a stage are over.
 _END: Final = "all bots trade at the end"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -22,8 +23,9 @@ def servers(path: Path) -> list[psutil.Process]:
     """Processes of this test's that are, or want to be, the terminal."""
     found = []
     for child in psutil.Process().children():
-        if child.status() != psutil.STATUS_ZOMBIE and str(path) in child.cmdline():
-            found.append(child)
+        with contextlib.suppress(psutil.Error):  # it ends as it is looked at
+            if child.status() != psutil.STATUS_ZOMBIE and str(path) in child.cmdline():
+                found.append(child)
     return found
 
 
