@@ -201,9 +201,9 @@ class Rounds:
         )
 
     def _bars_pass(self, bot_id: int) -> None:
-        symbol, closed = SYMBOLS[bot_id - 1], self.stage.crossing.watch.last_closed
-        before = closed.get(symbol, 0)
-        eventually(lambda: closed.get(symbol, 0) >= before + 2 * _HOUR, PATIENCE, what="two bars")
+        market, closed = f"{SYMBOLS[bot_id - 1]}|H1", self.stage.crossing.watch.last_closed
+        before = closed.get(market, 0)
+        eventually(lambda: closed.get(market, 0) >= before + 2 * _HOUR, PATIENCE, what="two bars")
 
     def _bot_stopped(self, bot_id: int) -> None:
         """Past its bar, and continued: what it decided before is refused, not sent late."""

@@ -7,13 +7,10 @@ from itertools import cycle
 import pytest
 
 from tests.faults.crossing import POLICIES
-from tests.faults.rounds import BOT_STEPS, Rounds
+from tests.faults.rounds import BOT_STEPS, SPEED, Rounds
 from tests.faults.stage import Stage
 
 pytestmark = [pytest.mark.posix, pytest.mark.acceptance]
-
-#: Bars a second: a bot waits for the next one after each of its deaths.
-SPEED = 4.0
 
 
 def test_a_bot_killed_at_each_step_of_its_order() -> None:
