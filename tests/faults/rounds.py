@@ -64,7 +64,7 @@ def play(seed: int, count: int, until: float = float("inf")) -> Iterator[Round]:
     kinds: list[str] = []
     while len(kinds) < count:
         kinds += chosen.sample(FAULTS, len(FAULTS))
-    left: list[tuple[str, Policy]] = [(kind, chosen.choice(POLICIES)) for kind in kinds[:count]]
+    left = [(kind, _policy(kind, seed + number // len(FAULTS))) for number, kind in enumerate(kinds[:count])]
     while left and time.monotonic() < until:
         now: tuple[str, Policy] = (_END, "keep")
         began = time.monotonic()
@@ -82,6 +82,11 @@ def play(seed: int, count: int, until: float = float("inf")) -> Iterator[Round]:
             traceback.print_exc()
             where = f"seed {seed}, round {count - len(left)}: {type(error).__name__}: {error}"
             yield Round(*now, time.monotonic() - began, where)
+
+
+def _policy(kind: str, turn: int) -> Policy:
+    """Each fault meets the policies one after the other, and each turn of all faults meets all of them."""
+    return POLICIES[(FAULTS.index(kind) + turn) % len(POLICIES)]
 
 
 class Rounds:
