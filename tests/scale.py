@@ -21,3 +21,23 @@ FEED_BOTS: Final = 500 if SOAK else 60
 MANY_BOTS: Final = 200 if SOAK else 20
 #: Seconds for which a program writes as fast as it can.
 FLOOD: Final = 20.0 if SOAK else 2.0
+#: Bots that outlive their supervisor, and seconds within which the next one has taken over all of them.
+ADOPTED: Final = 100 if SOAK else 6
+ADOPTED_WITHIN: Final = 3.0 if SOAK else 9.0  # the suite runs on machines that do much else
+#: Seconds after a command was answered at which the supervisor is killed in the middle of doing it.
+MIDDLES: Final = (0.0, 0.02, 0.1) if SOAK else (0.0,)
+#: Bots under a machine that is busy with other work, for so many seconds.
+BUSY_BOTS: Final = 20 if SOAK else 4
+BUSY_SECONDS: Final = 60.0 if SOAK else 3.0
+#: Seconds for which the supervisor itself is stopped.
+STOPPED_SECONDS: Final = 30.0 if SOAK else 3.0
+#: Bots that start at once, none of which may be taken for hung.
+STARTING_BOTS: Final = 500 if SOAK else 12
+#: Seconds for which the store's file is locked by somebody else.
+LOCKED_SECONDS: Final = 30.0 if SOAK else 2.0
+#: Bots, programs and seconds of the random rounds of faults on a whole stable.
+SOAK_BOTS: Final = int(os.environ.get("STABLEHAND_SOAK_BOTS", 100 if SOAK else 8))
+SOAK_PROGRAMS: Final = 5 if SOAK else 1
+SOAK_SECONDS: Final = float(os.environ.get("STABLEHAND_SOAK_MINUTES", 60)) * 60 if SOAK else 8.0
+#: Seconds that a fault of those rounds lasts: a stopped supervisor, a locked store, a busy machine.
+SOAK_FAULT: Final = 12.0 if SOAK else 1.5

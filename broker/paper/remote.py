@@ -27,6 +27,7 @@ from broker.api import (
 from broker.paper import wire
 from broker.paper.server import EXIT_HELD, FUNCTIONS
 from broker.paper.terminal import Step
+from broker.steady import Steady
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 from store.errors import StoreError
@@ -37,7 +38,7 @@ _YES_OR_NO: Final = frozenset(
 _START: Final = 20.0  # seconds for the process to come up
 
 
-class RemoteTerminal:
+class RemoteTerminal(Steady):
     """For one thread. `timeout`: seconds that a call may take.
 
     The 32 functions are made on demand: each asks the other process by its name.
