@@ -31,7 +31,9 @@ def servers(path: Path) -> list[psutil.Process]:
 
 def test_a_terminal_that_is_slow_to_answer_is_waited_for() -> None:
     """On a busy machine it may take longer than a call may last: the account is not given up for that."""
-    account = AccountConfig(terminal="process", terminal_timeout_seconds=0.2, symbols=("EURUSD",), bars_per_second=0.1)
+    account = AccountConfig.model_validate(
+        {"terminal": "process", "terminal_timeout_seconds": 0.2, "symbols": ("EURUSD",), "bars_per_second": 0.1}
+    )
     with tempfile.TemporaryDirectory(prefix="st-") as name:
         folder = Path(name)
         first = open_remote(account, name="main", folder=folder, base_dir=folder)
