@@ -20,9 +20,6 @@ from bench.registry import PARTS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write where asked; 1 when a part could not be measured."""
     options = parser().parse_args(arguments)
-    # Both end it with everything that it has started, also where a shell has set interrupts aside.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     known = {part.name: part for part in PARTS}
     if wrong := set(options.parts) - set(known):
         parser().error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(known)}")
@@ -74,4 +71,7 @@ def _measured(part: Part, folder: Path, options: argparse.Namespace) -> Figures:
 
 
 if __name__ == "__main__":
+    # Both end it with everything that it has started, also where a shell has set interrupts aside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())
