@@ -6,6 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
@@ -42,7 +43,7 @@ docs: env        ## write the generated pages again (lifecycle, configuration, C
 	$(BIN)/python -m docs.generate
 
 bench: env       ## measure, beside peers and limits in the same run
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: env        ## the fault cases at the sizes that the guarantees name
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/acceptance tests/faults --timeout=0 $(PYTEST_ARGS)

@@ -35,7 +35,7 @@ _HANG: Final = 80.0
 _LOOP: Final = 45.0  # seconds that a crash loop is watched
 _AWAY: Final = 2.0  # seconds without a manager
 _LATER: Final = 3.0  # seconds after a fault until copies are counted
-_START: Final = 120.0
+_START: Final = 240.0
 _HEALTHY: Final = frozenset({"running", "RUNNING", "active", "online"})
 _PEERS: Final = ("supervisord", "circus", "pm2")
 

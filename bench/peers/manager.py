@@ -115,7 +115,7 @@ class Manager(ABC):
                 cwd=self.task.folder, start_new_session=True,
             )  # fmt: skip
 
-    def answers(self, question: Callable[[], object], timeout: float = 120.0) -> None:
+    def answers(self, question: Callable[[], object], timeout: float = 240.0) -> None:
         """Until it answers a question. Raises TimeoutError."""
         until = time.monotonic() + timeout
         while True:

@@ -40,8 +40,12 @@ def test_peers_side_by_side_with_what_is_missing_and_what_failed() -> None:
         "failed": {"pm2 with 100, round 1": "TimeoutError: 3 of 100"}, "sizes": {"100": {"of": of, "whole": True}},
     }  # fmt: skip
     text = peers.show(figures)
-    assert cells(text, "start of 100") == ["start of 100 until all are ready", "1.00 s", "2.00 s", "30.00 s", "-"]
+    assert cells(text, "start of 100") == [
+        "start of 100 until all are ready", "1.00 s", "2.00 s", "30.00 s", "-", "<= 1.5 x raw fork: missed, 2.00 x"
+    ]  # fmt: skip
     assert cells(text, "kill -9 until")[3] == "290 / 400 ms"
+    assert cells(text, "status of one through")[-1] == "<= 0.3 / 1.5: met"
+    assert cells(text, "private memory")[-1] == "<= 7: met"
     assert "Stablehand takes 2.00 times as long as the raw fork; the fastest peer (runit) 15.0 times" in text
     assert "s6 could not be installed: no apt-get." in text and "pm2 with 100, round 1 failed: TimeoutError" in text
 
