@@ -153,6 +153,7 @@ PART: Final = Part(
     run,
     show,
     by_default=False,
+    turns=True,
     options=add_options,
     pictures=pictures,
 )

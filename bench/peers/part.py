@@ -174,5 +174,6 @@ PART: Final = Part(
     run,
     show,
     by_default=False,
+    turns=True,
     options=add_options,
 )

@@ -22,15 +22,15 @@ def test_a_peer_starts_bots_restarts_one_and_leaves_nothing(name: str) -> None:
     if peer is None:
         pytest.skip(f"{name} is not installed for the bench (python -m bench faults does that)")
     with short_folder() as folder, Hub(folder) as hub:
-        names = ["child-0", "crash-60"]  # the second imports less; it lives long enough to count
+        names = ["child-0", "child-1"]
         with MANAGERS[name](peer, Task(folder, hub.address, names, alike=False, as_shipped=True)) as manager:
             manager.launch()
             manager.start_all()
             hub.wait_hellos(2, 60)
-            victim = next(one for one in hub.hellos if one.name == "crash-60")
-            assert copies(folder, "crash-60") == [victim.pid]
+            victim = next(one for one in hub.hellos if one.name == "child-1")
+            assert copies(folder, "child-1") == [victim.pid]
             os.kill(victim.pid, signal.SIGKILL)
             successor = hub.wait_hellos(3, 30)
-            assert successor.name == "crash-60" and successor.pid != victim.pid
-            assert copies(folder, "crash-60") == [successor.pid]
+            assert successor.name == "child-1" and successor.pid != victim.pid
+            assert copies(folder, "child-1") == [successor.pid]
         assert marked(folder) == []

@@ -61,6 +61,7 @@ def test_growth_is_judged_by_the_raw_fork_and_by_linear() -> None:
 
 def test_faults_say_copies_and_who_gave_up() -> None:
     loop = {
+        "watched": 75,
         "crash-0.2": {"starts": 6, "last": 20.0, "says": "failed"},
         "crash-1.6": {"starts": 25, "last": 44.0, "says": "RUNNING"},
     }
