@@ -131,9 +131,13 @@ def _cell(of: dict[str, Any], name: str, key: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict):
-        text = f"{value['median']:.3g} / {value['p99']:.3g} ms"
+        text = f"{_plain(value['median'])} / {_plain(value['p99'])} ms"
         return f"{text} (no figures)" if key == "all" and not of[name].get("all_figures") else text
     return f"{value:.2f} s" if key == "start" else f"{value:.2g} %" if key.startswith("cpu") else f"{value:.1f} MB"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _start_verdict(of: dict[str, Any]) -> str:
@@ -156,6 +160,7 @@ def _verdict(value: Any, most: tuple[float, ...]) -> str:
 _RAW_TIMES: Final = 1.5
 _ROWS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
     ("mem_available_per_bot", "memory a bot, {count} bots: MemAvailable taken / bots, manager included", (10.0,)),
+    ("pss_per_bot", "the same by the processes' shares (PSS), which nothing else on the machine changes", ()),
     ("uss", "private memory (USS) of a bot, median", (7.0,)),
     ("kills", "kill -9 until the successor is ready, p50 / p99", (20.0, 50.0)),
     ("one", "status of one through its own interface, p50 / p99", (0.3, 1.5)),
