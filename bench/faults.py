@@ -209,7 +209,9 @@ def show(figures: Figures) -> str:
     """The faults side by side."""
     names = list(figures["versions"])
     packages = {name: WATCHED[name][0] if name in WATCHED else name for name in names}
-    heads = [f"{name} {figures['versions'][name]}".strip() for name in packages]
+    heads = [
+        name.replace(package, f"{package} {figures['versions'][name]}".strip()) for name, package in packages.items()
+    ]
     rows = [
         (what, *(_told(figures["of"][name].get(fault), tell) for name in names)) for fault, what, tell in _ROWS
     ]  # fmt: skip
