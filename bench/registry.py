@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import faults, parts
+from bench import faults, growth, parts
 from bench.part import Part
 from bench.peers import part as peers
 
@@ -14,5 +14,6 @@ PARTS: Final[tuple[Part, ...]] = (
     parts.RECOVERY,
     parts.IDLE,
     peers.PART,
+    growth.PART,
     faults.PART,
 )
