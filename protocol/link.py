@@ -89,6 +89,7 @@ class BusLink(threading.Thread):
         self._welcomed = False
         self._alone_since: float | None = time.monotonic()
         self._stop_at: float | None = None
+        self._alarm: tuple[float, WakeFd] | None = None
 
     # --- for the main loop, and any other thread ---------------------------------------------------
 
@@ -119,6 +120,15 @@ class BusLink(threading.Thread):
         self._watch_new.append((source, callback))
         self._wake.set()
 
+    def wake_after(self, seconds: float, wake: WakeFd) -> None:
+        """Wake somebody in so many seconds, or when an earlier call says so. For callbacks, on this thread."""
+        if seconds <= 0:
+            wake.set()
+            return
+        due = time.monotonic() + seconds
+        if self._alarm is None or due < self._alarm[0]:
+            self._alarm = due, wake
+
     def orphaned_for(self) -> float:
         """Seconds since this child was last connected to a supervisor that welcomed it; 0.0 while it is."""
         since = self._alone_since
@@ -143,6 +153,9 @@ class BusLink(threading.Thread):
         with self._sockets() as (bus, monitor, poller):
             while not self._finished():
                 ready: dict[Any, int] = dict(poller.poll(math.ceil(self._timeout() * 1000)))
+                for source, callback in self._watched.items():  # first: what comes there is stamped
+                    if source in ready:
+                        _guarded(callback)
                 if self._wake.fileno() in ready:
                     self._wake.clear()
                     self._register(poller)
@@ -150,13 +163,16 @@ class BusLink(threading.Thread):
                     self._read_monitor(monitor)
                 if bus in ready:
                     self._read_bus(bus)
-                for source, callback in self._watched.items():
-                    if source in ready:
-                        _guarded(callback)
+                self._ring()
                 self._write(bus)
                 if self._tick is not None and time.monotonic() >= self._tick_due:
                     self._tick_due = time.monotonic() + self._interval
                     _guarded(self._tick)
+
+    def _ring(self) -> None:
+        if self._alarm is not None and time.monotonic() >= self._alarm[0]:
+            (_, wake), self._alarm = self._alarm, None
+            wake.set()
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Poller]]:
@@ -200,7 +216,7 @@ class BusLink(threading.Thread):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
-        due = min(due, self._tick_due)
+        due = min(due, self._tick_due, self._alarm[0] if self._alarm is not None else float("inf"))
         return min(max(0.0, due - time.monotonic()), 60.0)
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:

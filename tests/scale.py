@@ -19,3 +19,5 @@ IN_FLIGHT: Final = 5.0 if SOAK else 1.0
 MANY_BOTS: Final = 200 if SOAK else 20
 #: Seconds for which a program writes as fast as it can.
 FLOOD: Final = 20.0 if SOAK else 2.0
+#: Bots that are all wanted when the machine comes up.
+REBOOT_BOTS: Final = 1_000 if SOAK else 20
