@@ -91,6 +91,9 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "pss_bytes": sample.pss_bytes if sample else None,
         "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
+        "ctx_switches": sample.ctx_switches if sample else None,
+        "read_bytes": sample.read_bytes if sample else None,
+        "write_bytes": sample.write_bytes if sample else None,
         "halted": halted or None,
         "reason": "; ".join(text for text in (halted, reason) if text),
     }
