@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.console import stablehand
+from tests.controlgroups import own_group
 from tests.daemon import Daemon, bot_text, config_text
 from tests.scale import REBOOT_BOTS
 from tests.support import eventually
@@ -57,6 +59,13 @@ class Hog(Base):
 FAST = 'feed = "synthetic"\nbars_per_second = 10'
 WIDE = "sl_atr_multiplier = 90.0\ntp_atr_multiplier = 0"
 QUICK = "check_interval_seconds = 0.5\n"
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of the test's own."""
+    with own_group() as path:
+        yield path
 
 
 def made(stable: Make, bots: str, supervisor: str = "", defaults: str = QUICK) -> Daemon:
@@ -301,3 +310,54 @@ def test_a_machine_that_comes_up_starts_all_that_is_wanted_the_most_important_fi
         f"{REBOOT_BOTS} bots up in {seconds:.1f} s, {(available - least) / 1e6:.0f} MB of memory taken at the most, "
         f"loop late by {late:.0f} ms at the most, load {psutil.getloadavg()[0]:.0f}"
     )
+
+
+STARTER = """
+import sys
+from supervisor.runtime import cgroups
+cgroups.plant.__defaults__ = ([sys.argv[1]],)  # the ways are the same for every controller
+sys.argv = ["supervisor", "--config", sys.argv[-1]]
+from supervisor.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_runs_have_control_groups_that_adoption_finds_and_a_stop_removes(group: Path, stable: Make) -> None:
+    there = (group / "cgroup.controllers").read_text("ascii").split()
+    if not there:
+        pytest.skip("the kernel has no controller left for control groups of version 2")
+    chosen = "cpu" if "cpu" in there else there[0]
+    daemon = made(stable, bot("a", 9) + bot("b", 1), f'cgroup = "{group}"\n')
+    starter = [sys.executable, "-c", STARTER, chosen]
+    daemon.start(before=starter)
+
+    def groups() -> dict[str, set[str]]:
+        folders = [one for one in group.glob("bots-*/*") if one.is_dir()]
+        return {one.name.split("-")[0]: set((one / "cgroup.procs").read_text("ascii").split()) for one in folders}
+
+    pids = {row["name"]: str(row["pid"]) for row in daemon.wait_all("running")}
+    assert groups() == {name: {pid} for name, pid in pids.items()}
+    found = daemon.ask("host")["cgroups"]
+    assert found["controllers"] == [chosen] and found["path"].startswith(str(group))
+    assert f"{chosen} of each bot" in stablehand(daemon.config, "host").out
+    daemon.kill()
+    daemon.start(before=starter)
+    assert {row["name"]: str(row["pid"]) for row in daemon.wait_all("running", 30)} == pids
+    assert groups() == {name: {pid} for name, pid in pids.items()}
+    psutil.Process(int(pids["a"])).kill()
+    eventually(lambda: daemon.bot("a")["restarts"] == 1 and daemon.bot("a")["state"] == "running", 30)
+    eventually(lambda: groups() == {"a": {str(daemon.bot("a")["pid"])}, "b": {pids["b"]}}, 20, every=0.1)
+    daemon.ask("stop", bots=["b"], wait=20)
+    eventually(lambda: set(groups()) == {"a"}, 20, every=0.1)
+    daemon.down()
+    assert not list(group.glob("bots-*"))
+
+
+def test_a_group_that_cannot_be_used_is_told_and_stops_nobody(stable: Make) -> None:
+    daemon = made(stable, bot("a", 5), 'cgroup = "/tmp"\n').start()
+    daemon.wait_all("running")
+    why = daemon.ask("host")["cgroups"]["why_not"]
+    assert "/tmp is no control group of version 2" in why
+    assert f"not available: {why}" in stablehand(daemon.config, "host").out
+    alerts = [one["text"] for one in daemon.ask("events", limit=100)["events"] if one["type"] == "alert"]
+    assert alerts == [f"control groups are not used: {why}"]
