@@ -9,6 +9,8 @@ from typing import Final
 FEWEST: Final = 50
 #: Seconds that the spread grows with each bot.
 EACH: Final = 0.001
+#: The part of the spread in which nobody begins: there all bots receive the bar, without analyses in their way.
+RECEIVING: Final = 0.1
 
 
 def spread(bots: int, most: float) -> float:
@@ -17,5 +19,5 @@ def spread(bots: int, most: float) -> float:
 
 
 def share(name: str) -> float:
-    """The place of a bot in the spread: 0 to 1, the same in every run of it."""
-    return zlib.crc32(name.encode()) / 2**32
+    """The place of a bot in the spread: `RECEIVING` to 1, the same in every run of it."""
+    return RECEIVING + (1.0 - RECEIVING) * zlib.crc32(name.encode()) / 2**32
