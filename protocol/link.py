@@ -87,6 +87,7 @@ class BusLink(threading.Thread):
         self._hello_due = float("inf")
         self._connected = False
         self._welcomed = False
+        self._again = False
         self._alone_since: float | None = time.monotonic()
         self._stop_at: float | None = None
         self._alarm: tuple[float, WakeFd] | None = None
@@ -128,6 +129,11 @@ class BusLink(threading.Thread):
         due = time.monotonic() + seconds
         if self._alarm is None or due < self._alarm[0]:
             self._alarm = due, wake
+
+    def greet_again(self) -> None:
+        """Say Hello once more, as after a new connection: what the supervisor tells at a Hello is wanted anew."""
+        self._again = True
+        self._wake.set()
 
     def orphaned_for(self) -> float:
         """Seconds since this child was last connected to a supervisor that welcomed it; 0.0 while it is."""
@@ -275,6 +281,8 @@ class BusLink(threading.Thread):
 
     def _write(self, bus: zmq.Socket[bytes]) -> None:
         now = time.monotonic()
+        if self._again and self._welcomed:
+            self._again, self._welcomed, self._hello_due = False, False, now
         if not self._welcomed:
             if now >= self._hello_due:
                 sent = self._try_send(bus, encode(self._new_hello()))

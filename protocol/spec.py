@@ -44,7 +44,8 @@ class RunSpec(BaseModel):
     bus: str
     orders: str = ""
     market: str = ""
-    gateway_bind: dict[str, str] = {}  # gateways: {orders, market, control} to bind
+    #: Gateways: {orders, market, control} to bind; one that runs by itself also `link`, where its stable comes in.
+    gateway_bind: dict[str, str] = {}
     server_key: str = ""  # public key of the supervisor's bus
     gateway_key: str = ""  # public key of the gateway's sockets
     public_key: str = ""  # this run's own pair

@@ -14,6 +14,7 @@ from protocol.messages import Bar
 from protocol.pacing import spread
 
 _SYNC = SYNC.encode()
+_BURST = 1_000  # subscriptions taken before the other sockets get their turn
 
 
 class Closed(Protocol):
@@ -70,7 +71,7 @@ class Hub:
     def read_subscriptions(self) -> list[str]:
         """Take note of who has subscribed; the tokens of runs whose subscriptions are in force since now."""
         fresh: list[str] = []
-        while True:
+        for _ in range(_BURST):
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -83,6 +84,7 @@ class Hub:
                 fresh.append(token)
             else:
                 self._synced.discard(token)
+        return fresh
 
     def synced(self, token: str) -> bool:
         """Whether this run's subscriptions are in force."""

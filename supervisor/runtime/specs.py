@@ -72,6 +72,16 @@ class SpecMaker:
         assert record.account_config is not None
         account: AccountConfig = record.account_config
         spec = self._make("gateway", record, run)
+        if account.kind == "mt5-remote":  # its keys are its host's; what runs here passes on
+            link = self.endpoints.accounts[record.account]["link"]
+            return spec.model_copy(
+                update={
+                    "lock_path": str(self.data_dir / "locks" / f"account-{record.account}"),
+                    "log_path": str(log_path(self.data_dir, record)),
+                    "gateway_bind": {"link": link},
+                    "account": account,
+                }
+            )
         secret = load_or_create(self.data_dir, f"gateway-{record.account}").secret if spec.gateway_key else ""
         operator = load_or_create(self.data_dir, "operator").public if spec.gateway_key else ""
         return spec.model_copy(
@@ -89,7 +99,7 @@ class SpecMaker:
         keys = run.keys
         trades = kind != "program"
         sockets = self.endpoints.accounts[record.account] if trades else {"orders": "", "market": ""}
-        gateway_key = load_or_create(self.data_dir, f"gateway-{record.account}").public if keys and trades else ""
+        gateway_key = self._gateway_key(record.account) if keys and trades else ""
         return RunSpec(
             kind=kind,
             token=run.token,
@@ -116,6 +126,10 @@ class SpecMaker:
                 str((self.config.folder / one).resolve()) for one in self.config.supervisor.strategy_path
             ),
         )
+
+    def _gateway_key(self, account: str) -> str:
+        config = self.config.accounts[account]
+        return config.gateway_key or load_or_create(self.data_dir, f"gateway-{account}").public
 
 
 def log_path(data_dir: Path, record: Record) -> Path:

@@ -118,7 +118,7 @@ class Builder:
             self.door.admit(self.operator_keys.public, "operator", CONTROL)
             for row in open_runs:  # before the bind: a run that is refused once never asks again
                 self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
-        bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
+        bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, config.accounts,
                          self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
         remote = self._remote()
         self.writer = Writer(self.database)
