@@ -253,6 +253,8 @@ class BotRun:
             self._decided_at = time.monotonic()
         self._next_check = time.monotonic() + self._interval()
         found = self._look() if decide else None
+        if found is not None and self._current is not None:
+            self._progress.decided(self._market.window.last_time, self._current.published_mono, self._market.received)
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
         if found is not None:
             self._trader.on_bar(*found, self._market.window.last_time)

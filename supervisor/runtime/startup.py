@@ -169,6 +169,8 @@ class Builder:
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
         stable.chronicle.add("supervisor", text)
+        if stable.cgroups.why and config.supervisor.cgroup not in ("auto", "off"):
+            stable.chronicle.add("alert", f"control groups are not used: {stable.cgroups.why}")
         bound.endpoints.save(self.data_dir)
         queue.connect(stable, performer)
         for record in sorted(stable.registry.by_id.values(), key=_importance):
