@@ -178,7 +178,7 @@ def test_later_bars_change_nothing_before_them(run: Any, tmp_path: Path) -> None
     for name, part in (("whole", rows), ("cut", rows[:900]), ("other", rows[:900] + noise(1100, seed=9)[900:])):
         (tmp_path / name).mkdir()
         files[name] = write_csv(tmp_path / name, "EURUSD", part)
-    bots = [
+    bots: list[dict[str, Any]] = [
         {"name": name.lower(), "strategy": name}
         for name in ("MA_CROSSOVER", "TURTLE_BREAKOUT", "DYNAMIC_BREAKOUT", "PULSE_SYNC")
     ]

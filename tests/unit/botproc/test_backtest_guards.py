@@ -123,10 +123,10 @@ def test_another_process_with_other_hashes_gives_the_same_bytes(tmp_path: Path) 
                "price_model": "ohlc", "ticks_per_bar": 4, "max_orders_per_minute": 2}  # fmt: skip
     job = json.dumps({"bots": bots, "folder": str(tmp_path), "account": account})
     answers = []
-    for seed in ("0", "4711"):
+    for hashes in ("0", "4711"):
         done = subprocess.run(
             [sys.executable, "-m", "botproc.backtest"], input=job, capture_output=True, text=True, timeout=120,
-            env={"PYTHONHASHSEED": seed, "PATH": ""}, check=True, cwd=Path(__file__).parents[3],
+            env={"PYTHONHASHSEED": hashes, "PATH": ""}, check=True, cwd=Path(__file__).parents[3],
         )  # fmt: skip
         found = json.loads(done.stdout)
         found["period"].pop("seconds")

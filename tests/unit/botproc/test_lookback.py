@@ -64,7 +64,9 @@ def macd(close: Values) -> float:
 #: Name: the indicator of a price, the bars it is given, and by how much it may depend on what was before them: a ten
 #: thousandth of the price for averages, a hundredth of a point for what runs from 0 to 100.
 SETTLED: dict[str, tuple[Callable[[Values], float], int, float]] = {
-    **{f"EMA {n}": (lambda close, n=n: indicators.ema(close, n), ema_bars(n), 1e-4 * 100) for n in (20, 50, 200)},
+    "EMA 20": (lambda close: indicators.ema(close, 20), ema_bars(20), 1e-4 * 100),
+    "EMA 50": (lambda close: indicators.ema(close, 50), ema_bars(50), 1e-4 * 100),
+    "EMA 200": (lambda close: indicators.ema(close, 200), ema_bars(200), 1e-4 * 100),
     "MACD": (macd, indicators.macd_bars(12, 26, 9), 1e-6 * 100),
     "RSI 14": (lambda close: float(talib.RSI(close, 14)[-1]), wilder_bars(14) + 1, 1e-2),
     "ADX 14": (lambda close: indicators.adx(*range_of(close), 14), indicators.adx_bars(14), 1e-2),
