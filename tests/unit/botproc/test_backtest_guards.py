@@ -88,7 +88,7 @@ def test_a_bot_on_larger_bars_decides_when_they_close(run: Any, tmp_path: Path) 
     found = run({"bots": bots, "data": str(file)})
     assert found["account"]["timeframe"] == "H1" and found["period"]["bars"] == 1500
     assert [bot["timeframe"] for bot in found["bots"]] == ["H1", "H4", "H6"]
-    assert found["period"]["decisions"] == sum(1500 // hours - 4 for hours in (1, 4, 6))
+    assert found["period"]["decisions"] == sum(1500 // hours - 4 - (hours > 1) for hours in (1, 4, 6))
     for name, hours in (("by-H4", 4), ("by-H6", 6)):
         own = [(deal["time"] - MONDAY) // HOUR for deal in found["deals"] if deal["bot"] == name and deal["entry"] == 0]
         assert len(own) > 3 and all(hour % hours == 0 for hour in own)
@@ -108,6 +108,16 @@ def test_a_bot_on_larger_bars_decides_when_they_close(run: Any, tmp_path: Path) 
         [deal[key] for key in keys] for deal in put["deals"][1:]
     ]
     assert len(put["deals"]) > 20
+
+
+def test_a_bot_on_days_trades_where_the_market_sleeps_at_midnight(run: Any, tmp_path: Path) -> None:
+    rows = [row for row in noise(90 * 24) if int(row[0]) % 24]
+    file = write_csv(tmp_path, "XAUUSD", [(row[0], *(round(1000 * price, 2) for price in row[1:])) for row in rows])
+    job = {"bots": [{"name": "one", "timeframe": "D1", **FAST}], "data": str(file), "balance": 100_000}
+    found = run(job)
+    own = entries(found)
+    assert len(own) > 3 and {hour % 24 for hour in own} == {1}
+    assert not any("10018" in note["text"] for note in found["notes"])
 
 
 def test_another_process_with_other_hashes_gives_the_same_bytes(tmp_path: Path) -> None:
