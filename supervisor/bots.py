@@ -77,6 +77,8 @@ def complete(bot: BotConfig, accounts: Mapping[str, AccountConfig]) -> BotConfig
     if name not in accounts:
         raise Misfit(f"unknown account {name!r}", hint=did_you_mean(name, list(accounts)), key="account")
     account = accounts[name]
+    if account.kind != "paper":  # its terminal knows the symbols, and has every timeframe
+        return bot if bot.account else bot.model_copy(update={"account": name})
     if bot.market not in account.symbols:
         raise Misfit(f"unknown symbol {bot.market!r} on account {name!r}", key="market",
                      hint=did_you_mean(bot.market, list(account.symbols)))  # fmt: skip
