@@ -61,13 +61,16 @@ class EventQueue:
         stable = self._stable
         assert stable is not None
         now = clock.now()
-        changed = False
+        changed: set[int] = set()
         for bot_id in stable.fleet.due(now):
-            changed |= self._apply(events.Deadline(bot_id), now)
+            if self._apply(events.Deadline(bot_id), now):
+                changed.add(bot_id)
         for _ in range(min(len(self._queue), _SLICE)):
-            changed |= self._apply(self._queue.popleft(), now)
+            event = self._queue.popleft()
+            if self._apply(event, now):
+                changed.add(event.bot_id)
         if changed:
-            stable.accounts.refresh_rosters()
+            stable.accounts.states_changed(changed)
             stable.ordering.release()
             stable.wake_waiters()
         self._arm()
