@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench import parts, report
+from bench import heartbeats, parts, report, status
 from bench.machine import describe, scratch
 
-PARTS: Final = ("start", "memory", "recovery", "idle")
+PARTS: Final = ("start", "memory", "recovery", "idle", "status", "heartbeats")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--plain", default="100", metavar="N,N", help="of these, with subprocesses beside; may be empty"
     )
+    parser.add_argument("--idle", type=int, default=100, metavar="N", help="bots for `idle` and `status`")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of `start`; the median counts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
@@ -48,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "recovery" in chosen:
             figures["recovery"] = parts.recovery(folder, 20)
         if "idle" in chosen:
-            figures["idle"] = parts.idle(folder, 100)
+            figures["idle"] = parts.idle(folder, options.idle)
+        if "status" in chosen:
+            figures["status"] = status.measure(folder, options.idle)
+        if "heartbeats" in chosen:
+            figures["heartbeats"] = heartbeats.measure()
     print(report.table(figures))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

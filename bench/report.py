@@ -32,7 +32,27 @@ def rows(figures: dict[str, Any]) -> list[Row]:
         for name, percent in idle["cpu_percent"].items():
             found.append((f"CPU of {name}, {idle['bots']} idle bots at 1 Hz", f"{percent:.1f} % of a core", "", ""))
         found.append((f"status of {idle['bots']} bots: median", f"{idle['status_ms']['median']:.1f} ms", "", ""))
+    if status := figures.get("status"):
+        found += _status_rows(status)
+    if beats := figures.get("heartbeats"):
+        enough = "met" if beats["a_second"] >= 50_000 else f"missed by {50_000 - beats['a_second']:,.0f}"
+        found.append(("heartbeats taken into the registry", f"{beats['a_second']:,.0f} a second", ">= 50,000", enough))
+        found.append(("the same, by the loop's CPU time", f"{beats['a_cpu_second']:,.0f} a second", "", ""))
+        found.append(_judged(f"loop lag with {beats['bots']} bots at 1 Hz: p99", beats["lag_ms"]["p99"], 20.0, "ms"))
     return found
+
+
+def _status_rows(status: dict[str, Any]) -> list[Row]:
+    bots = status["bots"]
+    one, every, verb = status["one_ms"], status["all_ms"], status["verb_ms"]
+    return [
+        _judged(f"status of one bot through the client, {bots} bots live: median", one["median"], 0.30, "ms", 2),
+        _judged(f"status of one bot through the client, {bots} bots live: p99", one["p99"], 1.5, "ms", 2),
+        _judged(f"status of all {bots}, with CPU and memory: median", every["median"], 10.0, "ms"),
+        _judged("`stablehand status BOT` as a process: median", verb["median"], 110.0, "ms"),
+        ("`python -c pass` beside it: median", f"{status['python_ms']['median']:.1f} ms", "", ""),
+        _judged(f"memory of the supervisor (PSS), {bots} bots", status["pss_mb"], 80.0, "MB"),
+    ]
 
 
 def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
@@ -52,8 +72,8 @@ def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
     return found
 
 
-def _judged(what: str, value: float, most: float | None, unit: str) -> Row:
-    shown = f"{value:.2f} {unit}" if unit == "x" else f"{value:.1f} {unit}"
+def _judged(what: str, value: float, most: float | None, unit: str, digits: int = 1) -> Row:
+    shown = f"{value:.2f} {unit}" if unit == "x" else f"{value:.{digits}f} {unit}"
     if most is None:
         return what, shown, "", ""
     verdict = "met" if value <= most else f"missed by {value - most:.2g} {unit}"
