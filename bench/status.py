@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import psutil
 
 from bench.installation import installation
 from bench.machine import ROOT
+from bench.part import Figures, Part, Row, judged, judged_table, spread
 
 _ONE: Final = 1000
 _ALL: Final = 50
@@ -42,8 +44,8 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
             verb.append(_milliseconds(lambda name=name: _run("-m", "console", "-c", config, "status", name)))
         pss = psutil.Process(running.process.pid).memory_full_info().pss / 1e6
     return {
-        "bots": count, "sampled": sampled, "one_ms": _spread(one), "all_ms": _spread(everyone),
-        "verb_ms": _spread(verb), "python_ms": _spread(python), "pss_mb": pss,
+        "bots": count, "sampled": sampled, "one_ms": spread(one), "all_ms": spread(everyone),
+        "verb_ms": spread(verb), "python_ms": spread(python), "pss_mb": pss,
     }  # fmt: skip
 
 
@@ -57,7 +59,35 @@ def _milliseconds(action: Any) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    return {"median": ordered[last // 2], "p99": ordered[round(0.99 * last)], "max": ordered[-1]}
+def _milliseconds_row(what: str, value: float, most: float) -> Row:
+    """As `judged`, with the digits that tell a tenth of a millisecond from another."""
+    return what, f"{value:.2f} ms", f"<= {most:g} ms", "met" if value <= most else f"missed by {value - most:.2g} ms"
+
+
+def show(figures: Figures) -> str:
+    """The table."""
+    bots, one = figures["bots"], figures["one_ms"]
+    client = f"status of one bot through the client, {bots} bots live"
+    return judged_table(
+        [
+            _milliseconds_row(f"{client}: median", one["median"], 0.30),
+            _milliseconds_row(f"{client}: p99", one["p99"], 1.5),
+            judged(f"status of all {bots}, with CPU and memory: median", figures["all_ms"]["median"], 10.0, "ms"),
+            judged("`stablehand status BOT` as a process: median", figures["verb_ms"]["median"], 110.0, "ms"),
+            judged("`python -c pass` beside it: median", figures["python_ms"]["median"], None, "ms"),
+            judged(f"memory of the supervisor (PSS), {bots} bots", figures["pss_mb"], 80.0, "MB"),
+        ]
+    )
+
+
+def _options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--status-bots", type=int, default=100, metavar="N", help="bots that live meanwhile")
+
+
+PART: Final = Part(
+    "status",
+    "how long it takes to look at one bot, at all of them, and by the command",
+    lambda folder, options: measure(folder, options.status_bots),
+    show,
+    options=_options,
+)
