@@ -21,7 +21,7 @@ import zmq
 
 from bench.machine import ROOT
 from bench.part import Figures, Part, judged, judged_table, spread
-from protocol.codec import encode, encode_heartbeat
+from protocol.codec import MAX_FRAME, encode, encode_heartbeat
 from protocol.messages import Hello, Message
 from protocol.progress import Progress
 from supervisor.runtime.bus import Bus
@@ -79,7 +79,7 @@ async def _serve(count: int, beats: int, pause: float) -> dict[str, Any]:
         run = registry.new_run(record, 1, time.time(), time.monotonic())
         hellos.append({"bot_id": record.bot_id, "name": record.name, "token": run.token})
     with tempfile.TemporaryDirectory(prefix="sh-") as folder, zmq.Context() as context:
-        socket = server_socket(context, zmq.ROUTER)
+        socket = server_socket(context, zmq.ROUTER, MAX_FRAME, unread=10_000)
         address = f"ipc://{Path(folder) / 'b'}"
         socket.bind(address)
         bus = Bus(socket, registry, listener, "bench", 1.0)
