@@ -138,6 +138,7 @@ class Builder:
         stable.throttling = Throttling(stable)
         stable.throttling.admitting.start = performer.record_intent
         performer.admit = stable.throttling.admitting.ask
+        performer.queued = lambda: stable.throttling.admitting.waiting
         stable.sampling.sampled = stable.throttling.sampled
         stable.sampling.history.minute_over = lambda minute: _keep_minute(stable, minute)
         self.on_lost = listener.launcher_lost
