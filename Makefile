@@ -47,7 +47,7 @@ bench: env       ## measure, beside peers and limits in the same run
 
 soak: env        ## random faults for MINUTES, then the fault cases at their full sizes and the fuzzer; SOAK_REPORT=FILE
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) STABLEHAND_SOAK_REPORT=$(SOAK_REPORT) \
-	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/unit/protocol -s --timeout=0 $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/fuzz -s --timeout=0 $(PYTEST_ARGS)
 
 lock:            ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-annotate --no-header \
