@@ -109,11 +109,14 @@ class Commands(ABC):
         return self.request("add", {"bots": [dict(bot) for bot in bots]})
 
     def update(
-        self, bots: Sequence[str] | None = None, *, set: Mapping[str, Any], all: bool = False,
-        where: Mapping[str, Any] | None = None,
+        self, bots: Sequence[str] | None = None, *, set: Mapping[str, Any] | None = None, all: bool = False,
+        where: Mapping[str, Any] | None = None, unset: Sequence[str] = (),
     ) -> Any:  # fmt: skip
-        """Change keys of bots, all or none; those that ran are restarted."""
-        return self.request("update", {**_which(bots, all, where), "set": dict(set)})
+        """Change keys of bots, or take back what was set before, all or none; those that ran are restarted where the
+        run itself must know."""
+        return self.request(
+            "update", {**_which(bots, all, where), "set": dict(set or {}), **({"unset": list(unset)} if unset else {})}
+        )
 
     def remove(
         self, bots: Sequence[str] | None = None, *, positions: str, all: bool = False,

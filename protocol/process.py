@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,6 +60,36 @@ def _start_ticks_portable(pid: int) -> int | None:
         return round(process.create_time() * 10_000_000)
     except psutil.NoSuchProcess:
         return None
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU seconds that a process has used in all its threads; None when it is gone."""
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as stat:
+                raw = stat.read()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = raw[raw.rindex(b")") + 2 :].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return None
+    return times.user + times.system
+
+
+def age_of(identity: ProcessIdentity) -> float | None:
+    """Seconds since the process started, by the kernel's own clock, which no step of the wall clock moves.
+
+    None where the kernel tells no such time (its stamps are wall-clock ones), or it is of another boot.
+    """
+    if sys.platform != "linux" or identity.boot_id != kernel_boot_id():
+        return None
+    booted = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, booted - identity.start_ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def identity_of(pid: int) -> ProcessIdentity | None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import psutil
 
 from protocol.client import ControlClient
 from protocol.errors import StablehandError
+from tests.leaks import MARK, SHARED
 from tests.support import eventually
 
 PROFILES = {
@@ -25,7 +26,6 @@ PROFILES = {
 }
 #: The profile of the running test; the fixture `profile` sets it.
 chosen_profile = "default"
-_MARK = "STABLEHAND_TEST_FOLDER"  # in the environment of every process of an installation
 
 
 class Daemon:
@@ -40,7 +40,15 @@ class Daemon:
         self._client: ControlClient | None = None
         self._seen: set[int] = set()
 
-    def start(self, *, ready: bool = True, timeout: float = 60.0, before: Sequence[str] = (), **env: str) -> Daemon:
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        timeout: float = 60.0,
+        before: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        **env: str,
+    ) -> Daemon:
         """Start the supervisor; by default wait for its one ready line. `before`: a command that starts it."""
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "supervisor", "--config", str(self.config)],
@@ -49,7 +57,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, _MARK: str(self.folder), **env},
+            env={**os.environ, MARK: str(self.folder), **(variables or {}), **env},
         )
         if ready:
             assert self.process.stdout is not None
@@ -137,7 +145,7 @@ class Daemon:
                     continue
                 line = " ".join(process.cmdline())
                 ours = any(mark in line for mark in marks) or (process.pid in self._seen and "botproc" in line)
-                if ours or ("python" in line and process.environ().get(_MARK) == str(self.folder)):
+                if ours or ("python" in line and process.environ().get(MARK) == str(self.folder)):
                     found[process.pid] = process
                     for child in process.children(recursive=True):
                         if child.status() != psutil.STATUS_ZOMBIE:
@@ -177,6 +185,15 @@ def installation(folder: Path, text: str) -> Iterator[Daemon]:
         yield daemon
     finally:
         daemon.clean()
+
+
+@contextlib.contextmanager
+def shared_installation(folder: Path, text: str) -> Iterator[Daemon]:
+    """The same for several tests, which may kill its supervisor and start another."""
+    SHARED.add(str(folder))
+    with installation(folder, text) as daemon:
+        yield daemon
+    SHARED.discard(str(folder))
 
 
 def config_text(

@@ -13,6 +13,9 @@ from tests.support import eventually
 #: Caches fill once in a session (ZeroMQ's shared context, SQLite's pools, lazy imports): that is no leak.
 _CACHED_DESCRIPTORS = 40
 _PATIENCE = 5.0
+MARK = "STABLEHAND_TEST_FOLDER"  # in the environment of every process of an installation
+#: Folders of installations that several tests share, in which supervisors are killed and started again.
+SHARED: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ def left_since(before: Holdings) -> str:
         now = Holdings.now()
         shared = {pid for pid, _ in before.children}
         # What a supervisor that several tests share starts is its own business, and its clean-up's.
-        found = [f"process {pid}" for pid, _ in now.children - before.children if not _descends(pid, shared)]
+        found = [
+            f"process {pid}"
+            for pid, _ in now.children - before.children
+            if not _descends(pid, shared) and not _is_shared(pid)
+        ]
         found += [f"thread {one.name}" for one in now.threads - before.threads if one.is_alive()]
         if now.descriptors > before.descriptors + _CACHED_DESCRIPTORS:
             found.append(f"{now.descriptors - before.descriptors} descriptors")
@@ -65,6 +72,14 @@ def _descends(pid: int, ancestors: set[int]) -> bool:
         return any(parent.pid in ancestors for parent in psutil.Process(pid).parents())
     except psutil.NoSuchProcess:
         return True  # it has ended meanwhile
+
+
+def _is_shared(pid: int) -> bool:
+    """Whether it belongs to an installation that outlives the test, whose fixture clears up at its own end."""
+    try:
+        return psutil.Process(pid).environ().get(MARK) in SHARED
+    except psutil.Error:
+        return True
 
 
 def _descriptors() -> int:

@@ -54,6 +54,8 @@ class Book:
         self.boot = boot
         self.boot_id = boot_id  # of the kernel: decided_mono is comparable only under the same one
         self.fences: dict[int, FenceState] = {fence.bot_id: fence for fence in fences}
+        #: Bot -> living epoch whose fence is in force but not in the ledger: closes only, until it is.
+        self._unremembered: dict[int, int] = {}
         self._ended: dict[int, int] = {bot_id: fence.epoch for bot_id, fence in self.fences.items() if not fence.alive}
         self.heard = False  # whether any supervisor has spoken to this gateway process
         self.closing = False  # the gateway is leaving: closes only
@@ -81,7 +83,20 @@ class Book:
             return f"epoch {wanted.epoch} of this bot was fenced off for good"
         same = known is not None and known.epoch == wanted.epoch and known.alive
         self.fences[wanted.bot_id] = wanted if same or not wanted.alive else replace(wanted, alive=False)
+        if not same:
+            self._unremembered.pop(wanted.bot_id, None)
         return ""
+
+    def admit_closes(self, fence: FenceState) -> bool:
+        """The fence cannot be made durable now: its epoch may close, and nothing else. False when overtaken."""
+        known = self.fences.get(fence.bot_id)
+        trades = known == fence and fence.bot_id not in self._unremembered
+        if trades:  # asked again about an epoch that is in the ledger already
+            return True
+        if not self.confirm(fence):
+            return False
+        self._unremembered[fence.bot_id] = fence.epoch
+        return True
 
     def confirm(self, fence: FenceState) -> bool:
         """The fence is durable: its epoch may trade. False when a later fence has overtaken it."""
@@ -90,6 +105,7 @@ class Book:
         if known is None or known.epoch != fence.epoch or ended:
             return False
         self.fences[fence.bot_id] = fence
+        self._unremembered.pop(fence.bot_id, None)
         return True
 
     def may_attach(self, bot_id: int, epoch: int) -> str | None:
@@ -166,11 +182,14 @@ class Book:
 
     # --- rules -----------------------------------------------------------------------------------
 
-    def refuse(self, order: Order, now: float, ttl: float) -> str:
-        """Why this new order may not be executed; empty when it may. `now`: CLOCK_MONOTONIC seconds."""
+    def refuse(self, order: Order, now: float, ttl: float, wall: float | None = None) -> str:
+        """Why this new order may not be executed; empty when it may. `now`: CLOCK_MONOTONIC seconds.
+
+        `wall`: Unix seconds, by which a decision of another host is judged; None: not judged.
+        """
         if order.gateway_boot != self.boot:
             return "meant for another gateway process: attach again"
-        reason = self.veto(order, now, ttl)
+        reason = self.veto(order, now, ttl, wall)
         if reason or order.action != "open":
             return reason
         entries = self._decisions.get(order.bot_id)
@@ -179,7 +198,7 @@ class Book:
             return f"this decision has had its entry: {taken}"
         return ""
 
-    def veto(self, order: Order, now: float, ttl: float) -> str:
+    def veto(self, order: Order, now: float, ttl: float, wall: float | None = None) -> str:
         """The rules that time can change, asked again just before the send. Safe from any thread."""
         fence = self.fences.get(order.bot_id)
         if fence is None or order.epoch > fence.epoch:
@@ -196,6 +215,9 @@ class Book:
                 return f"decided {age:.1f} s ago; at most {ttl:g} s"
             if age < -_CLOCK_SLACK:
                 return "decided in the future"
+        elif wall is not None and abs(wall - order.decided_at) > ttl:
+            # Another host's clock, or one of before a reboot: only the time of day can be compared.
+            return f"decided {wall - order.decided_at:.1f} s ago by the clocks of two hosts; at most {ttl:g} s"
         if order.action == "open":
             return self._veto_entry(order)
         return ""
@@ -203,6 +225,8 @@ class Book:
     def _veto_entry(self, order: Order) -> str:
         if self.closing:
             return "the gateway is leaving: closes only"
+        if self._unremembered.get(order.bot_id) == order.epoch:
+            return "the fence of this epoch is in force, NOT remembered: closes only"
         fence = self.fences.get(order.bot_id)
         halted = self.halted(fence.name if fence else "")
         if halted:

@@ -1,8 +1,15 @@
-"""Fences: in force at once, then durable, then acknowledged when nothing of an older epoch is under way."""
+"""Fences: in force at once, then durable, then acknowledged when nothing of an older epoch is under way.
+
+Where the ledger cannot be written a fence is acknowledged all the same, as in force and NOT remembered: what it
+shuts out is shut out, and the epoch that it lets in may close and do nothing else. So much is safe without a memory:
+a gateway that starts again without this fence lets nobody but close before a supervisor has fenced anew. It is
+written as soon as the ledger takes it, and acknowledged once more; from there on that epoch may enter too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from broker.gateway.book import Book, FenceState
@@ -13,7 +20,7 @@ from store.writer import Writer
 
 class Fencing:
     """For the service thread. `post` runs a call there; `barred` is told what a fence shuts out (before it is
-    durable), `opened` which bot may trade (once it is); `in_flight` says whether an older order still runs.
+    durable), `opened` which bot may attach; `in_flight` says whether an older order still runs.
     """
 
     def __init__(
@@ -73,9 +80,12 @@ class Fencing:
     def _durable(self, message: Fence, outcome: FenceRow | Exception) -> None:
         if isinstance(outcome, Exception):
             # Shutting out is the safe direction: it holds, and is written as soon as the disk allows.
-            if not message.alive:
-                self._unremembered[message.bot_id] = message
-            answer = self._answer(message, ok=not message.alive, remembered=False, reason=str(outcome))
+            if message.alive and not self._book.admit_closes(_state(message)):
+                return  # a later fence has overtaken it, and answers for itself
+            self._unremembered[message.bot_id] = message
+            if message.alive:
+                self._opened(message.bot_id)
+            answer = self._answer(message, ok=True, remembered=False, reason=str(outcome))
         elif outcome.epoch != message.epoch or outcome.alive != message.alive:
             answer = self._answer(message, ok=False, reason=f"the ledger has epoch {outcome.epoch} fenced off")
         else:
@@ -86,8 +96,15 @@ class Fencing:
         self.look()
 
     def _remembered(self, message: Fence, outcome: FenceRow | Exception) -> None:
-        if not isinstance(outcome, Exception) and self._unremembered.get(message.bot_id) is message:
-            del self._unremembered[message.bot_id]
+        if isinstance(outcome, Exception) or self._unremembered.get(message.bot_id) is not message:
+            return
+        del self._unremembered[message.bot_id]
+        if outcome.epoch == message.epoch and outcome.alive == message.alive:
+            self._book.confirm(_state(message))
+            self._send(self._answer(message, ok=True))
+        else:  # the ledger knows better: this epoch may not even close
+            self._book.fence(replace(_state(message), alive=False))
+            self._send(self._answer(message, ok=False, reason=f"the ledger has epoch {outcome.epoch} fenced off"))
 
     def _answer(self, message: Fence, *, ok: bool, remembered: bool = True, reason: str = "") -> Fenced:
         known = self._book.fences.get(message.bot_id)

@@ -188,6 +188,7 @@ class FrontDoor:
         if isinstance(view, ReadFailed):
             self.sessions.refuse(identity, str(view), retry=view.retry)
             return
+        self.sessions.netting = view.netting  # not known before where the terminal was away
         if self.sessions.overtaken(message):
             self.sessions.ask(identity, message)  # by a fence, or by another bot on a netting account
             return

@@ -21,7 +21,8 @@ class Sockets:
 
     def __init__(self, context: zmq.Context[Any], spec: RunSpec) -> None:
         pair = KeyPair(spec.gateway_key, spec.gateway_secret) if spec.gateway_secret else None
-        self.gatekeeper = Gatekeeper(context, spec.operator_key) if pair else None
+        stable = spec.server_key if "link" in spec.gateway_bind else ""
+        self.gatekeeper = Gatekeeper(context, spec.operator_key, stable) if pair else None
         self.orders: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.market: zmq.Socket[bytes] = context.socket(zmq.XPUB)
         #: Where halts come in when no supervisor answers; None in an installation that names no place for it.

@@ -30,6 +30,14 @@ from protocol.errors import InvalidInput
 
 PANEL = "Bots"
 Words = Annotated[list[str] | None, typer.Argument(metavar="[BOT]... KEY=VALUE...", help="Bots, and what to set.")]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset",
+        metavar="KEY",
+        help="Take back what an update has set: the file's value holds again. May be repeated.",
+    ),
+]
 File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="A TOML file with [[bots]] tables.")]
 
 
@@ -75,23 +83,27 @@ def _without_name(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _update(
-    words: Words = None, every: Every = False, where: Where = None, file: File = None, as_json: AsJson = False
-) -> int:
+    words: Words = None, every: Every = False, where: Where = None, unset: Unset = None, file: File = None,
+    as_json: AsJson = False,
+) -> int:  # fmt: skip
     """Change keys of bots, all or none: eurusd-ma risk_percent=2 params.fast=10. Those that ran are restarted.
 
+    Keys that only the supervisor reads (priority, after, the restart policy, limits) take effect without a restart.
     With --file each [[bots]] table names a bot and what to set in it.
     """
     bots = [word for word in words or [] if "=" not in word]
     settings_of = [word for word in words or [] if "=" in word]
     args: dict[str, Any]
     if file is not None:
-        if words or every or where:
+        if words or every or where or unset:
             raise InvalidInput("--file says which bots and what to set: give nothing beside it")
         args = {"updates": [{"name": bot.pop("name"), "set": bot} for bot in values.bots_of(file)]}
     else:
-        if not settings_of:
+        if not settings_of and not unset:
             raise InvalidInput("say what to set", hint="update BOT.. key=value..")
         args = {**chosen(bots, every, where), "set": _without_name(values.pairs(settings_of))}
+        if unset:
+            args["unset"] = unset
     with settings.connect(timeout=30.0) as client:
         result = client.request("update", args)
     if as_json:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from supervisor.policy.restart import seconds
+from supervisor.policy.states import Bot, State
 
 
 def judge(
@@ -31,6 +32,14 @@ def judge(
     if limit > 0 and progress_age > limit + lag:
         return f"{phase} for {seconds(progress_age)}, {seconds(limit)} allowed"
     return None
+
+
+def deadline_is_a_verdict(bot: Bot) -> bool:
+    """Whether the bot's deadline, once applied, calls it hung: a living process that has not said Hello in time.
+
+    Such a deadline waits as other verdicts do while the host is starved or the supervisor's own loop lagged.
+    """
+    return bot.state is State.ADOPTING or (bot.state is State.STARTING and bot.run == "alive" and not bot.hello)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,10 @@ class Suspension:
     def exhausted(self, now: float) -> bool:
         """Whether it was suspended as long as it may be, and the trouble is not over."""
         return self.since is not None and now - self.since >= self.longest
+
+    def victims_wait(self, now: float) -> bool:
+        """Whether those wait on who did not even get the processor: as long again as all others did."""
+        return self.since is not None and now - self.since < 2 * self.longest
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Accounts:
         self._ids = itertools.count(1)
         self._queries: dict[str, asyncio.Future[QueryResult]] = {}
         self._wanted: dict[int, Fence] = {}  # bot -> the last fence asked for, until it is acknowledged
+        self.unremembered: dict[int, Fence] = {}  # fences that are in force and not in the account's ledger
         self._rosters: dict[str, list[_Entry]] = {}
         self.figures: dict[str, Figures] = {}
         #: What a gateway must hear before any fence lets somebody trade: what is halted.
@@ -68,6 +69,7 @@ class Accounts:
             cause_id=cause_id,
         )
         self._wanted[record.bot_id] = message
+        self.unremembered.pop(record.bot_id, None)
         self._to_gateway(record.account, message)
 
     def admit(self, record: Record, key: str, *, alive: bool) -> None:
@@ -94,8 +96,16 @@ class Accounts:
         """A fence stands (or was refused)."""
         asked = self._wanted.get(message.bot_id)
         record = self._registry.by_id.get(message.bot_id)
+        late = self.unremembered.get(message.bot_id)
+        if late is not None and late.id == message.id:  # it was in force, and is in the ledger now (or never can be)
+            del self.unremembered[message.bot_id]
+            if not message.ok and record is not None:
+                self._fenced(record, message)
+            return
         if asked is None or record is None or asked.id != message.id:
             return
+        if message.ok and not message.remembered:
+            self.unremembered[message.bot_id] = asked
         del self._wanted[message.bot_id]
         if message.ok:
             record.fenced = (message.epoch, asked.alive)
@@ -109,6 +119,9 @@ class Accounts:
 
     def took_figures(self, account: str, message: Figures) -> None:
         """The terminal's figures of the account and of its bots."""
+        before = self.figures.get(account)
+        if message.trouble and not message.account and before is not None:
+            message = message.model_copy(update={"account": before.account})  # the last that is known
         self.figures[account] = message
         for figures in message.bots:
             record = self._registry.by_id.get(figures.bot_id)

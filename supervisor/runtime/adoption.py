@@ -6,11 +6,10 @@ told as such; what is gone is told so. Nothing is launched for a bot before its 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from protocol.process import ProcessIdentity, is_alive, kernel_boot_id
+from protocol.process import ProcessIdentity, age_of, is_alive, kernel_boot_id
 from store.runs import RunRow
 from supervisor.policy import events
 from supervisor.runtime import clock
@@ -78,13 +77,11 @@ def _one(
 
 
 def _restore(row: RunRow, listed: dict[str, Any] | None) -> Run:
-    # Wall-clock ages are only shown; a step of the clock must not make a start lie in the future.
-    age = max(0.0, time.time() - row.intended_at)
     run = Run(
         epoch=row.epoch,
         token=row.token,
         started_at=row.intended_at,
-        started=clock.now() - age,
+        started=clock.now(),
         public_key=row.public_key or "",
     )
     if listed is not None:
@@ -96,4 +93,8 @@ def _restore(row: RunRow, listed: dict[str, Any] | None) -> Run:
         run.pid = row.pid
         run.code_hash = row.code_hash or ""
         run.identity = ProcessIdentity(row.boot_id, row.pid, row.start_ticks)
+    age = age_of(run.identity) if run.identity is not None else None
+    if age is None:  # by the wall clock, a step of which must not make a start lie in the future
+        age = max(0.0, clock.wall() - row.intended_at)
+    run.started -= age
     return run

@@ -6,17 +6,23 @@ below what was declared or added, below its override; `params` are laid over eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from protocol.botconfig import AccountConfig, Supervised
-from protocol.errors import INVALID, StablehandError
+from protocol.errors import INVALID, StablehandError, nearest
 from protocol.programconfig import Settings
 from supervisor.bots import settings_of
 from supervisor.policy.states import Limits
 
 NOT_CHANGEABLE = ("name", "wanted")
+#: What only the supervisor reads of a configuration, and reads anew each time: a run need not end for it.
+WITHOUT_RESTART = frozenset({
+    "priority", "restart", "intensity", "period_seconds", "backoff_initial_seconds", "backoff_max_seconds",
+    "stable_after_seconds", "after", "group", "throttle", "throttle_group", "pace_max", "memory_limit_mb",
+    "memory_limit_seconds", "cpu_limit_percent", "cpu_limit_seconds", "limit_restarts",
+})  # fmt: skip
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +59,23 @@ def updated(below: Mapping[str, Any], settings: Mapping[str, Any], strategy: str
     if settings.get("strategy", strategy) != strategy:
         merged["params"] = dict(settings.get("params", {}))
     return merged
+
+
+def without(said: Mapping[str, Any], keys: Iterable[str], name: str) -> dict[str, Any]:
+    """What was said, without these keys (`priority`, `params.fast`). Raises StablehandError for one that was not."""
+    left = {key: dict(value) if isinstance(value, dict) else value for key, value in said.items()}
+    known = [f"{key}.{inner}" for key, value in left.items() if isinstance(value, dict) for inner in value] + [*left]
+    for key in keys:
+        head, _, tail = key.partition(".")
+        table = left.get(head) if tail else left
+        if not isinstance(table, dict) or (tail or head) not in table:
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}?" if near else f"set are: {', '.join(sorted(known)) or 'none'}"
+            raise StablehandError(f"{name}: {key} was not set by update", hint=hint, code=INVALID)
+        del table[tail or head]
+        if not left.get(head, True):
+            del left[head]  # a table without keys says nothing
+    return left
 
 
 def difference(before: Supervised, after: Supervised) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from supervisor.policy import events, instructions
 from supervisor.policy.fleet import AT_REST
+from supervisor.policy.health import deadline_is_a_verdict
 from supervisor.policy.states import State
 from supervisor.policy.steps import InvalidTransition
 from supervisor.runtime import clock
@@ -21,6 +22,7 @@ from supervisor.runtime.stable import Stable
 log = logging.getLogger("stablehand")
 
 _SLICE: Final = 200  # events decided before sockets and timers get a turn
+_WAITING_VERDICT: Final = 0.25  # seconds after which a verdict that had to wait is looked at again
 _GATEWAY_PATIENCE: Final = 15.0
 _LAST_SECONDS: Final = 20.0  # to write what is left, and for launchers and sockets to close
 
@@ -33,6 +35,8 @@ class EventQueue:
         self._queue: deque[events.Event] = deque()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None  # monotonic; how late the loop is when it comes to a deadline
+        self.doubtful: Callable[[float], bool] = lambda late: False  # whether deadlines that are verdicts wait
         self._stable: Stable | None = None
         self._performer: Performer | None = None
 
@@ -62,15 +66,22 @@ class EventQueue:
         assert stable is not None
         now = clock.now()
         changed = False
-        for bot_id in stable.fleet.due(now):
-            changed |= self._apply(events.Deadline(bot_id), now)
+        due = stable.fleet.due(now)
+        late = now - self._armed_for if due and self._armed_for is not None else 0.0
+        waits = bool(due) and self.doubtful(late)
+        waiting = False
+        for bot_id in due:
+            if waits and deadline_is_a_verdict(stable.fleet.bots[bot_id]):
+                waiting = True  # its Hello may lie in a socket that was not read yet
+            else:
+                changed |= self._apply(events.Deadline(bot_id), now)
         for _ in range(min(len(self._queue), _SLICE)):
             changed |= self._apply(self._queue.popleft(), now)
         if changed:
             stable.accounts.refresh_rosters()
             stable.ordering.release()
             stable.wake_waiters()
-        self._arm()
+        self._arm(now + _WAITING_VERDICT if waiting else 0.0)
         if self._queue:
             self._soon()
 
@@ -94,13 +105,14 @@ class EventQueue:
             changed |= isinstance(instruction, instructions.Note) and instruction.type == "state"
         return changed
 
-    def _arm(self) -> None:
+    def _arm(self, not_before: float) -> None:
         assert self._stable is not None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._stable.fleet.next_deadline()
+        self._armed_for = due = self._stable.fleet.next_deadline()
         if due is not None:
+            self._armed_for = due = max(due, not_before)
             self._timer = self._loop.call_later(max(0.0, due - clock.now()), self._soon)
 
 
@@ -112,6 +124,7 @@ class Daemon:
         self._queue = queue
         self._performer = performer
         self._monitor = monitor
+        queue.doubtful = monitor.doubtful
         self._leave = asyncio.Event()
         self._hard = False
         self.side: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # tasks beside the daemon's own

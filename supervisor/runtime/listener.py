@@ -100,6 +100,10 @@ class Listener:
     def fenced(self, record: Record, message: messages.Fenced) -> None:
         """A gateway answered a fence."""
         stable = self._stable
+        if message.ok and not message.remembered:
+            closes = ": closes only until it is" if record.fenced is not None and record.fenced[1] else ""
+            text = f"fence of epoch {message.epoch} in force, NOT remembered ({message.reason}){closes}"
+            stable.chronicle.add("alert", text, bot=record.name, bot_id=record.bot_id)
         if message.ok:
             stable.post(events.FenceAcked(record.bot_id, epoch=message.epoch))
         elif message.highest_epoch > message.epoch:
@@ -135,7 +139,7 @@ class Listener:
 
         for row in message.rows:
             self._stable.chronicle.add(
-                "history",
+                "alert" if row.action == "ALERT" else "history",  # a gateway's: something of the account is wrong
                 row.text,
                 bot=record.name,
                 bot_id=record.bot_id,
@@ -193,6 +197,7 @@ class Listener:
                 status=int(notice.get("status", -1)),
                 code=code,
                 signal=int(notice.get("signal", 0)),
+                oom=self._stable.cgroups.out_of_memory(record, run.epoch),
                 detail=run.last_words,
             )
         )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from protocol.messages import Phase
+from protocol.process import cpu_seconds
 from supervisor.config import SupervisorConfig
 from supervisor.policy import events, health
 from supervisor.policy.fleet import Fleet
-from supervisor.policy.health import Suspension
+from supervisor.policy.health import Suspect, Suspension
 from supervisor.policy.states import State
 from supervisor.runtime import clock
-from supervisor.runtime.registry import Registry
+from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.sampling import Sampling
 
 _SWEEP: Final = 0.5
@@ -45,6 +46,7 @@ class Monitor:
         self._post = post
         self._lag = lag
         self._suspension = Suspension(longest=config.max_suspension_seconds)
+        self._used: dict[str, float] = {}  # run token -> CPU seconds when it was first suspected under suspension
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -55,11 +57,45 @@ class Monitor:
             late = max(0.0, now - due)
             self._lag(late)
             self._suspension = self._suspension.observe(late > _LAG or self._starved(), now)
-            if not self._suspension.active(now):
-                self.sweep(now)
+            self.sweep(now)
+
+    def doubtful(self, late: float) -> bool:
+        """Whether a deadline that is a verdict waits. `late`: seconds after its time at which the loop came to it,
+        which says as much of the loop as a sweep that is late."""
+        now = clock.now()
+        if late > _LAG:
+            self._suspension = self._suspension.observe(True, now)
+        return self._suspension.active(now)
 
     def sweep(self, now: float) -> None:
-        """Post a Hung for every run that does not move."""
+        """Post a Hung for every run that does not move, or remember it as a suspect while verdicts wait."""
+        found = list(self._motionless(now))
+        if self._suspension.since is None or not self._suspension.longest:
+            self._used.clear()
+            for record, run, verdict in found:
+                self._judge(record, run, verdict)
+            return
+        for _, run, _ in found:
+            self._used.setdefault(run.token, cpu_seconds(run.pid) or 0.0)
+        if not self._suspension.exhausted(now):
+            return
+        if not self._suspension.victims_wait(now):
+            guilty = [record.bot_id for record, _, _ in found]
+        else:
+            suspects = [
+                Suspect(record.bot_id, (cpu_seconds(run.pid) or 0.0) - self._used[run.token], verdict)
+                for record, run, verdict in found
+            ]
+            guilty = [suspect.bot_id for suspect in health.after_suspension(suspects)]
+        by_id = {record.bot_id: (record, run, verdict) for record, run, verdict in found}
+        for bot_id in guilty:  # the heaviest first
+            self._judge(*by_id[bot_id])
+
+    def _judge(self, record: Record, run: Run, verdict: str) -> None:
+        run.beat_at = 0.0  # judged once
+        self._post(events.Hung(record.bot_id, epoch=run.epoch, detail=verdict))
+
+    def _motionless(self, now: float) -> Iterator[tuple[Record, Run, str]]:
         interval, patience = self._config.heartbeat_interval_seconds, self._config.heartbeat_timeout_seconds
         for record in self._registry.by_id.values():
             run = record.run
@@ -76,8 +112,7 @@ class Monitor:
                 beat.lag_ms / 1000 if beat else 0.0,
             )
             if verdict is not None:
-                run.beat_at = 0.0  # judged once
-                self._post(events.Hung(record.bot_id, epoch=run.epoch, detail=verdict))
+                yield record, run, verdict
 
     def _starved(self) -> bool:
         pressure = self._sampling.host.get("pressure") or {}

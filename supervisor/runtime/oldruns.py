@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from protocol.locks import FileLock, LockHeld
-from protocol.process import ProcessIdentity, descendants_of, is_alive
+from protocol.process import ProcessIdentity, descendants_of, identity_of, is_alive
 from supervisor.policy import events
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Run
@@ -85,13 +85,21 @@ class OldRuns:
                 break
             except LockHeld as held:
                 if clock.now() - started > _PATIENCE and held.pid:
-                    # The file is ours and private: who holds it and wrote its pid there is a run of this bot.
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(held.pid, 9)  # by number: Windows has no name for it
+                    self._kill_holder(record, held.pid)
             except OSError:
                 break
             await asyncio.sleep(_POLL)
         self._post(events.OldRunDead(record.bot_id))
+
+    def _kill_holder(self, record: Record, pid: int) -> None:
+        """Kill who holds the lock: the file is ours and private, so who holds it and wrote its pid there is a run."""
+        identity = identity_of(pid)
+        try:
+            FileLock(self._lock_path(record)).release()
+        except LockHeld as held:  # still, after its identity was taken: that pid was not given to somebody else
+            if identity is not None and held.pid == pid:
+                with contextlib.suppress(PermissionError):
+                    signal_identity(identity, _KILL, group=False)
 
     def _ended(self, record: Record, run: Run) -> None:
         fd = self._watched.pop(run.token, -1)

@@ -30,6 +30,7 @@ from supervisor.policy.states import Cause
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.memory import Memory
@@ -42,9 +43,11 @@ from supervisor.runtime.zap import BUS, KeyDoor
 _EPOCH_BLOCK: Final = 16
 _FIRST_WORK: Final = 0.01  # seconds that a bot's first cycle waits for each other bot that is starting too
 _FIRST_WORK_MOST: Final = 5.0
+_CONTINUE: Final = int(getattr(signal, "SIGCONT", 0))
 _SIGNALS: Final = {
     "TERM": signal.SIGTERM,
     "ABRT": signal.SIGABRT,
+    "CONT": _CONTINUE,
     "KILL": 9,  # Windows has no SIGKILL; there the number stands for TerminateProcess
 }
 
@@ -67,6 +70,7 @@ class Performer:
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
+    cgroups: Cgroups
     admit: Callable[[instructions.RecordIntent], None] | None = None  # the queue before a start
     intents: list[tuple[Intent, int, Callable[[Exception | None], None]]] = field(default_factory=list)
 
@@ -245,6 +249,8 @@ class Performer:
         run = record.run
         if run is not None and run.epoch == instruction.epoch and run.pid:
             self._send_signal(record, run, instruction.signal, group=instruction.group)
+            if instruction.signal == "ABRT" and _CONTINUE:  # one that was stopped shall write where it stands, too
+                self._send_signal(record, run, "CONT", group=False)
 
     def _send_signal(self, record: Record, run: Run, name: str, *, group: bool) -> None:
         if not self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group):
@@ -256,6 +262,7 @@ class Performer:
             return
         self.registry.end_run(record)
         record.sample = None
+        self.cgroups.ended(record, run.epoch)
         if self.door is not None:
             self.door.forget(run.public_key)
         at = clock.wall()

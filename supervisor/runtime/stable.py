@@ -21,6 +21,7 @@ from supervisor.policy.states import Bot, State
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
@@ -75,6 +76,7 @@ class Stable:
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
+    cgroups: Cgroups = field(init=False)
     halts: Halts = field(init=False)
     ordering: Ordering = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
@@ -151,12 +153,15 @@ class Stable:
                 waiter.future.set_result(True)
 
     def not_remembered(self) -> str:
-        """Why the store refuses and what waits for it, in one line; empty while it takes everything."""
+        """Why the store, or a ledger, refuses and what waits for it, in one line; empty while it takes everything."""
         why = self.memory.failing or self.chronicle.failing
-        if not why:
-            return ""
-        events = self.chronicle.waiting
-        what = ", ".join(part for part in (self.memory.text(), f"{events} events" if events else "") if part)
+        events = self.chronicle.waiting if why else 0
+        fences = self.accounts.unremembered.values()
+        parts = [self.memory.text(), f"{events} events" if events else ""]
+        if fences:
+            why = why or "a ledger cannot be written"
+            parts.append(f"fences of {', '.join(sorted(one.name for one in fences)[:5])}")
+        what = ", ".join(part for part in parts if part)
         return f"{why}; waiting: {what}" if what else why
 
     def uptime(self) -> float:

@@ -270,8 +270,21 @@ def test_update_restarts_only_that_bot_and_is_kept_as_an_override(daemon: Daemon
     assert shown["config"]["params"] == {"fast": 7, "slow": 20}
     assert run("reload", "--dry-run", "--json").json()["overrides"]["one"] == shown["override"]
     assert "risk_percent" in run("show", "one").out
-    run("update", "one", "risk_percent=1", "params.fast=5")
+    refused = run("update", "one", "--unset", "risk_pct").line(1)
+    assert "risk_pct was not set by update" in refused and "risk_percent" in refused
+    (back,) = run("update", "one", "--unset", "risk_percent", "--unset", "params", "--json").json()["updated"]
+    assert back["changed"] == {"risk_percent": [2.0, 1.0], "params.fast": [7, 5]} and back["restarted"] is True
     daemon.wait_state("one", "running")
+    assert run("show", "one", "--json").json()["override"] == {}
+
+
+def test_what_the_run_need_not_know_takes_effect_without_a_restart(daemon: Daemon, run: Callable[..., Answer]) -> None:
+    before = daemon.wait_state("one", "running")
+    (told,) = run("update", "one", "priority=8", "intensity=7", "--json").json()["updated"]
+    assert told["changed"] == {"priority": [5, 8], "intensity": [5, 7]} and told["restarted"] is False
+    run("update", "one", "--unset", "priority", "--unset", "intensity")
+    after = daemon.bot("one")
+    assert (after["pid"], after["priority"]) == (before["pid"], 5)
 
 
 def test_remove_closes_the_position_or_says_that_it_stays(daemon: Daemon, run: Callable[..., Answer]) -> None:

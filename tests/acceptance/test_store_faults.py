@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -15,6 +17,8 @@ from protocol.errors import NOT_REMEMBERED
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text
 from tests.diskfaults import full, locked, refusing, small_disk
+from tests.scale import LOCKED_SECONDS
+from tests.stableaudit import audit
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
@@ -66,18 +70,20 @@ def test_supervision_goes_on(
 ) -> None:
     daemon = disk(fault is full)
     before = daemon.bot("one")
+    began = time.monotonic()
     with fault(daemon):
         # A crash is seen, and the bot comes back.
         os.kill(before["pid"], signal.SIGKILL)
         after = eventually(lambda: row if (row := daemon.bot("one"))["pid"] not in (None, before["pid"]) else None, 30)
         assert after["epoch"] > before["epoch"]
-        if fault is not full:  # there the ledger refuses too, and nobody trades under a fence that is not durable
-            daemon.wait_state("one", "running", 30)
+        daemon.wait_state("one", "running", 30)
         # What makes things safer is done.
         answer = daemon.ask("stop", bots=["two"], wait=20)
         assert answer["reached"] == ["two"]
         if fault is not full:  # a small write may still fit somewhere
             check_refusals(daemon, answer)
+        if fault is locked:
+            time.sleep(max(0.0, LOCKED_SECONDS - (time.monotonic() - began)))  # the fault itself
     eventually(lambda: daemon.ask("ping")["not_remembered"] is None, 15)
     daemon.wait_state("one", "running", 30)
     # All of it is remembered now.
@@ -85,6 +91,7 @@ def test_supervision_goes_on(
     runs = daemon.ask("show", bot="one")["runs"]
     assert [run["epoch"] for run in runs][:2] == [restarted, before["epoch"]]
     assert runs[0]["pid"] == daemon.bot("one")["pid"] and runs[1]["status"] == signal.SIGKILL
+    audit(daemon, logs=fault is not full)
     daemon.kill()
     daemon.start()
     assert daemon.wait_state("one", "running")["epoch"] == restarted  # adopted
@@ -115,3 +122,77 @@ def test_a_later_wish_is_not_overruled_by_an_earlier_one(stable: Make) -> None:
     daemon.kill()
     daemon.start()
     assert daemon.bot("two")["wanted"] == "running"
+
+
+MINE = '''
+from pathlib import Path
+from botproc.strategy import Signal, Strategy, StrategyParams
+
+class Params(StrategyParams):
+    pass
+
+class Buyer(Strategy):
+    """Buys whenever it may."""
+    Params = Params
+    @property
+    def lookback(self):
+        return 3
+    def analyze(self, bars):
+        return Signal("BUY", float(bars["close"].iloc[-1]), "Always.", {})
+
+class Later(Buyer):
+    """Buys once there is a file."""
+    def analyze(self, bars):
+        signal = super().analyze(bars)
+        return signal if Path(__file__).with_name("now").exists() else Signal("HOLD", signal.price, "Not yet.", {})
+'''
+FAR = "sl_atr_multiplier = 60\ntp_atr_multiplier = 0\nmin_lot = 'accept'\n"
+
+
+def held(daemon: Daemon) -> set[str]:
+    return {one["bot"] for one in daemon.ask("positions")}
+
+
+def test_with_the_disk_full_what_makes_things_safer_is_done_and_entries_are_refused(stable: Make) -> None:
+    """Store and ledger have not a byte left. The market itself, here the paper account, lies elsewhere."""
+    bots = (
+        bot_text("one", "BTCUSD", "mine:Buyer", FAR)
+        + bot_text("two", "USDJPY", "mine:Buyer", FAR)
+        + bot_text("later", "XAUUSD", "mine:Later", FAR)
+    )
+    account = 'feed = "synthetic"\nbars_per_second = 5'
+    daemon = stable(config_text(supervisor='strategy_path = ["s"]\n', account=account, bots=bots))
+    strategies = daemon.folder / "s"
+    strategies.mkdir()
+    (strategies / "mine.py").write_text(MINE)
+    with small_disk(daemon.data_dir, 24):
+        (daemon.data_dir / "paper-main.db").symlink_to(daemon.folder / "paper-main.db")
+        daemon.start()
+        daemon.wait_all("running", 60)
+        eventually(lambda: held(daemon) == {"one", "two"}, 30, what="both hold a position")
+        before = daemon.bot("one")
+        with full(daemon):
+            os.kill(before["pid"], signal.SIGKILL)
+            after = eventually(lambda: row if (row := daemon.bot("one"))["epoch"] > before["epoch"] else None, 30)
+            daemon.wait_state("one", "running", 30)
+            assert "fences of one" in str(daemon.ask("ping")["not_remembered"])
+            (strategies / "now").touch()
+            cycles = daemon.bot("later")["cycles"]
+            eventually(lambda: daemon.bot("later")["cycles"] > cycles + 5, 30, what="it decided to enter")
+            assert "later" not in held(daemon)
+            stopped = daemon.ask("stop", bots=["two"], mode="close", wait=30)
+            assert stopped["reached"] == ["two"] and stopped["warning"].startswith("in force, NOT remembered: ")
+            assert stopped["closed"] == {"two": "1 position closed"}
+            halted = stablehand(daemon.config, "halt", "--flatten", "--reason", "disk", "--wait", "20")
+            assert "in force, NOT remembered" in halted.err, halted
+            eventually(lambda: held(daemon) == set(), 20, what="flat")
+        eventually(lambda: daemon.ask("ping")["not_remembered"] is None, 30)
+        rows = daemon.ask("history", bot="later", limit=500)
+        assert any("could not be remembered" in row["text"] for row in rows), rows
+        with sqlite3.connect(f"file:{daemon.data_dir}/ledger-main.db?mode=ro", uri=True) as ledger:
+            epochs = dict(ledger.execute("SELECT name, epoch FROM fences").fetchall())
+        ledger.close()
+        assert epochs["one"] >= after["epoch"]
+        assert daemon.ask("ping")["halts"] == ["halted (everything): disk"]
+        audit(daemon, logs=False)
+        assert daemon.down() == 0

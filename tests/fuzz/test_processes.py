@@ -18,7 +18,7 @@ from protocol.client import CommandFailed
 from protocol.codec import encode
 from protocol.endpoints import Endpoints
 from protocol.errors import INTERNAL
-from protocol.messages import Attach, BarDone, Call, Detach, Message, Order, OrderQuery
+from protocol.messages import Attach, BarDone, Call, Detach, Message, Order, OrderQuery, Ready
 from supervisor.runtime.control import VIEWERS
 from tests.daemon import Daemon, bot_text, config_text
 from tests.fuzz.shapes import frames, maps, model, some, values
@@ -79,6 +79,7 @@ _near = st.fixed_dictionaries(
 def test_a_gateway_stands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Rig(tmp_path, {"seed": 7, "symbols": ["EURUSD"], "bars_per_second": 5}) as rig:
         process = rig.start()
+        rig.supervisor.wait(Ready, timeout=60.0)
         rig.ready()
         rig.supervisor.fence(1, 1)
         trading = rig.client(1, 1)

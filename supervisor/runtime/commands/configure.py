@@ -17,7 +17,15 @@ from supervisor.policy import events
 from supervisor.policy.fleet import AT_REST
 from supervisor.policy.states import Bot, State, Wanted
 from supervisor.runtime import clock
-from supervisor.runtime.catalog import difference, effective, limits_of, unflatten, updated
+from supervisor.runtime.catalog import (
+    WITHOUT_RESTART,
+    difference,
+    effective,
+    limits_of,
+    unflatten,
+    updated,
+    without,
+)
 from supervisor.runtime.commands.positions import close_positions
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.registry import Record, magic_of
@@ -58,9 +66,9 @@ async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any
 
 async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Change settings. What ran is restarted, and nothing else; a declared bot keeps it as an override."""
-    changes = _requested(stable, args)
+    changes, unset = _requested(stable, args), _unset(args)
     async with stable.changing:
-        planned = [(record, *_changed(stable, record, settings)) for record, settings in changes]
+        planned = [(record, *_changed(stable, record, settings, unset)) for record, settings in changes]
         names = [record.name for record, _, _ in planned]
         configs = [config for _, _, config in planned]
         check_together(stable.config, [*stable.everyone(without=names), *configs])
@@ -81,7 +89,7 @@ async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
                 record.override = said
             else:
                 record.added = said
-            restarted = reconfigure(stable, record, config, cause) if changed else False
+            restarted = reconfigure(stable, record, config, cause, changed) if changed else False
             text = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items()) or "nothing changed"
             stable.chronicle.add("updated", text, bot=record.name, bot_id=record.bot_id, cause_id=cause,
                                  data={"changed": changed})  # fmt: skip
@@ -216,13 +224,13 @@ def _give(stable: Stable, record: Record, config: Settings) -> None:
     stable.launchers.know(config.strategy)
 
 
-def reconfigure(stable: Stable, record: Record, config: Settings, cause: str) -> bool:
-    """Let the new configuration take effect; whether the bot was restarted for it."""
+def reconfigure(stable: Stable, record: Record, config: Settings, cause: str, changed: Mapping[str, list[Any]]) -> bool:
+    """Let the new configuration take effect; whether the bot was restarted for it, which not every key needs."""
     _give(stable, record, config)
     stable.fleet.configure(record.bot_id, limits=limits_of(config), priority=config.priority)
     stable.ordering.changed()
     stable.accounts.refresh_rosters()
-    if stable.state(record) in AT_REST:
+    if stable.state(record) in AT_REST or changed.keys() <= WITHOUT_RESTART:
         return False
     stable.post(events.Restart(record.bot_id, cause_id=cause))
     return True
@@ -241,8 +249,8 @@ def want(stable: Stable, record: Record, cause: str) -> None:
 def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[str, Any]]]:
     updates = args.get("updates")
     if updates is None:
-        settings = args.get("set")
-        if not isinstance(settings, dict) or not settings:
+        settings = args.get("set", {})
+        if not isinstance(settings, dict) or not (settings or args.get("unset")):
             raise StablehandError("nothing to set", hint="give key=value", code=INVALID)
         entry = unflatten(settings)
         return [(record, entry) for record in select(stable, args)]
@@ -253,9 +261,18 @@ def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[
     return [(stable.registry.named(str(one.get("name"))), unflatten(one["set"])) for one in updates]
 
 
-def _changed(stable: Stable, record: Record, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Settings]:
+def _unset(args: dict[str, Any]) -> list[str]:
+    unset = args.get("unset", [])
+    if not isinstance(unset, list) or not all(isinstance(key, str) for key in unset):
+        raise StablehandError("unset is a list of keys", code=INVALID)
+    return unset
+
+
+def _changed(
+    stable: Stable, record: Record, settings: Mapping[str, Any], unset: list[str]
+) -> tuple[dict[str, Any], Settings]:
     """(the new override of a declared bot, or the new entry of an added one; the bot as it will run)."""
-    below = record.override if record.declared is not None else record.added or {}
+    below = without(record.override if record.declared is not None else record.added or {}, unset, record.name)
     said = updated(below, settings, record.config.strategy if record.config else "")
     base, override = (record.declared, said) if record.declared is not None else (said, {})
     config = effective(record.name, base, override, stable.config.bot_defaults, stable.config.accounts)

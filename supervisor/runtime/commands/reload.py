@@ -136,8 +136,9 @@ async def _apply(
         stable.chronicle.add("info", "no longer in the file; it goes on until it is removed by name", bot=name,
                              bot_id=record.bot_id, cause_id=cause)  # fmt: skip
     for name in changes.changed:
-        if difference(records[name].settings, planned[name]):
-            reconfigure(stable, records[name], planned[name], cause)
+        changed = difference(records[name].settings, planned[name])
+        if changed:
+            reconfigure(stable, records[name], planned[name], cause, changed)
     for name, bot_id in ids.items():
         record = take_in(stable, bot_id, planned[name], wanted=planned[name].wanted, declared=entries[name])
         want(stable, record, cause)

@@ -108,6 +108,23 @@ def test_a_fence_bars_the_old_epoch_at_once_and_admits_the_new_one_only_when_dur
     assert "old" in (book.may_attach(7, 3) or "")
 
 
+def test_an_epoch_whose_fence_is_not_remembered_may_close_and_not_enter(book: Book) -> None:
+    fence = FenceState(7, 4, True, 77)
+    assert book.fence(fence) == "" and book.admit_closes(fence)
+    assert book.may_attach(7, 4) == ""
+    assert "old epoch" in book.veto(order(action="close", position=1), NOW, TTL)
+    assert book.veto(order(epoch=4, action="close", position=1), NOW, TTL) == ""
+    assert "NOT remembered: closes only" in book.veto(order(epoch=4), NOW, TTL)
+    assert book.fence(fence) == "" and book.admit_closes(fence)  # asked again: still closes only
+    assert "closes only" in book.veto(order(epoch=4), NOW, TTL)
+    assert book.confirm(fence)  # the disk took it
+    assert book.veto(order(epoch=4), NOW, TTL) == ""
+    assert book.admit_closes(fence)  # asked again while the disk refuses anew: what is in the ledger stays
+    assert book.veto(order(epoch=4), NOW, TTL) == ""
+    assert book.fence(FenceState(7, 4, False, 77)) == ""
+    assert not book.admit_closes(fence), "an end is not taken back by a disk that refuses"
+
+
 def test_an_epoch_fenced_off_never_comes_back(book: Book) -> None:
     assert book.fence(FenceState(7, 3, False, 77)) == ""
     assert "fenced off" in book.refuse(order(), NOW, TTL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from protocol.botconfig import AccountConfig, BotConfig
 from protocol.errors import StablehandError
 from supervisor.runtime import catalog
-from supervisor.runtime.catalog import difference, overridden, unflatten, updated
+from supervisor.runtime.catalog import WITHOUT_RESTART, difference, overridden, unflatten, updated, without
 
 ACCOUNTS = {"main": AccountConfig.model_validate({})}
 BASE: dict[str, Any] = {"market": "EURUSD", "strategy": "MA_CROSSOVER", "params": {"fast": 10, "slow": 50}}
@@ -82,3 +83,18 @@ def test_a_wrong_override_is_one_line(override: dict[str, Any], words: tuple[str
     with pytest.raises(StablehandError) as caught:
         effective("one", BASE, override, {}, ACCOUNTS)
     assert all(word in caught.value.line() for word in words)
+
+
+def test_what_update_said_is_taken_back_key_by_key() -> None:
+    said = {"priority": 7, "params": {"fast": 5, "slow": 15}, "risk_percent": 2.0}
+    assert without(said, ["priority", "params.fast"], "one") == {"params": {"slow": 15}, "risk_percent": 2.0}
+    assert without(said, ["params.fast", "params.slow"], "one") == {"priority": 7, "risk_percent": 2.0}
+    assert without(said, ["params"], "one") == {"priority": 7, "risk_percent": 2.0}
+    assert said["params"] == {"fast": 5, "slow": 15}, "what was said is left as it was"
+    for wrong in ("priorty", "params.medium", "market", "params.fast.x"):
+        with pytest.raises(StablehandError, match=re.escape(f"one: {wrong} was not set by update")):
+            without(said, [wrong], "one")
+
+
+def test_keys_without_a_restart_are_keys() -> None:
+    assert BotConfig.model_fields.keys() >= WITHOUT_RESTART
