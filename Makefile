@@ -48,7 +48,7 @@ bench: env       ## measure, beside peers and limits in the same run
 
 soak: env        ## random faults for MINUTES, then the fault cases at their full sizes and the fuzzer; SOAK_REPORT=FILE
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) STABLEHAND_SOAK_REPORT=$(SOAK_REPORT) \
-	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/unit/protocol -s --timeout=0 $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/fuzz -s --timeout=0 $(PYTEST_ARGS)
 
 soak-orders: env ## 1,000 rounds of faults on the order path, and docs/soak-orders.md with what they came to
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults/test_orders_random.py -s --timeout=0 --write-table docs/soak-orders.md

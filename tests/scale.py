@@ -43,3 +43,8 @@ SOAK_PROGRAMS: Final = 5 if SOAK else 1
 SOAK_SECONDS: Final = float(os.environ.get("STABLEHAND_SOAK_MINUTES", 60)) * 60 if SOAK else 8.0
 #: Seconds that a fault of those rounds lasts: a stopped supervisor, a locked store, a busy machine.
 SOAK_FAULT: Final = 12.0 if SOAK else 1.5
+#: Connections of one attack on a socket.
+ATTACKERS: Final = 1_000 if SOAK else 60
+#: Examples of each fuzz test; those that speak to a process send a few frames each.
+FUZZ: Final = 20_000 if SOAK else 60
+FUZZ_PROCESS: Final = 2_000 if SOAK else 25

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -152,6 +152,17 @@ class Performer:
         if not self.intents:
             asyncio.get_running_loop().call_soon(self._write_intents)
         self.intents.append((intent, new_ceiling if new_ceiling > ceiling else 0, recorded))
+
+    def reserve(self, adopted: Sequence[Record]) -> None:
+        """Epochs for the successors of adopted runs: the supervisor before may have used any of those it reserved."""
+        ceilings = {one.bot_id: one.epoch_ceiling + _EPOCH_BLOCK for one in adopted}
+
+        def reserved(error: Exception | None) -> None:
+            for record in adopted if error is None else ():
+                record.epoch_ceiling = max(record.epoch_ceiling, ceilings[record.bot_id])
+
+        if ceilings:
+            self._write(lambda conn: bot_table.reserve_epochs(conn, ceilings), reserved)
 
     def _must_wait(self, record: Record, instruction: instructions.RecordIntent) -> bool:
         """Whether others must be running first; then it is told so, and asked again when they are."""

@@ -155,6 +155,7 @@ class Builder:
         listed = await self.launchers.find()
         alive = adopt(open_runs, listed, stable.registry, self.launchers, performer.old_runs, queue.post,
                       config.supervisor.adopt_timeout_seconds)  # fmt: skip
+        performer.reserve([one for one in stable.registry.by_id.values() if one.run is not None])
         self.on_exit = listener.exited
         for notice in notices:
             listener.exited(notice)

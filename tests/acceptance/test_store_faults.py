@@ -99,6 +99,19 @@ def test_supervision_goes_on(
     assert daemon.ask("start", bots=["two"], wait=20)["reached"] == ["two"]
 
 
+def test_an_adopted_bot_that_crashes_comes_back_while_the_store_refuses(stable: Make) -> None:
+    daemon = stable(config_text(bots=bot_text("one"))).start()
+    daemon.wait_state("one", "running")
+    daemon.kill()
+    daemon.start()
+    before = daemon.wait_state("one", "running")
+    with locked(daemon):
+        os.kill(before["pid"], signal.SIGKILL)
+        eventually(lambda: daemon.bot("one")["pid"] not in (None, before["pid"]), 30)
+        assert daemon.wait_state("one", "running", 30)["epoch"] > before["epoch"]
+    eventually(lambda: daemon.ask("ping")["not_remembered"] is None, 15)
+
+
 def test_a_later_wish_is_not_overruled_by_an_earlier_one(stable: Make) -> None:
     daemon = stable(config_text(bots=THREE)).start()
     daemon.wait_state("two", "running")
