@@ -270,7 +270,7 @@ def test_update_restarts_only_that_bot_and_is_kept_as_an_override(daemon: Daemon
     assert shown["config"]["params"] == {"fast": 7, "slow": 20}
     assert run("reload", "--dry-run", "--json").json()["overrides"]["one"] == shown["override"]
     assert "risk_percent" in run("show", "one").out
-    refused = run("update", "one", "--unset", "risk_pct").line(1)
+    refused = run("update", "one", "--unset", "risk_pct").line(2)
     assert "risk_pct was not set by update" in refused and "risk_percent" in refused
     (back,) = run("update", "one", "--unset", "risk_percent", "--unset", "params", "--json").json()["updated"]
     assert back["changed"] == {"risk_percent": [2.0, 1.0], "params.fast": [7, 5]} and back["restarted"] is True
