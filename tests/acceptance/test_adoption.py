@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from protocol.locks import holder_of
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text, shared_installation
 from tests.scale import ADOPTED, ADOPTED_WITHIN, MIDDLES, SOAK
@@ -234,6 +235,20 @@ def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daem
     daemon.wait_state("b0", "running", 30)
     counts = daemon.ask("show", bot="b0")["counts"]
     assert counts["lock"] >= 1 and not counts.get("crash") and daemon.bot("b0")["restarts"] == 0
+    audit(daemon)
+
+
+def test_a_stop_that_comes_while_it_adopts_stops_everything(daemon: Daemon) -> None:
+    before = at_rest(daemon)
+    daemon.kill()
+    daemon.start(ready=False)
+    eventually(lambda: holder_of(daemon.data_dir / "supervisor.lock") == daemon.pid, 30, what="it has the folder")
+    assert daemon.down(60) == 0
+    assert not any(psutil.pid_exists(row["pid"]) for row in before.values())
+    ended(daemon)
+    daemon.start()
+    rows = settled(daemon)
+    assert all(rows[name]["state"] == "running" for name in before)  # they are wanted still
     audit(daemon)
 
 

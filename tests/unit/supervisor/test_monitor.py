@@ -35,8 +35,8 @@ class World:
             fleet.add(Bot(number, record.name, wanted=Wanted.RUNNING, state=State.RUNNING, epoch=1, run="alive"))
         self.judged: list[int] = []
         config = SupervisorConfig.model_validate({"max_suspension_seconds": longest})
-        self.sampling: Any = SimpleNamespace(host={"pressure": {"cpu": 99.0, "memory": 0.0}})
-        self.monitor = Monitor(registry, fleet, config, self.sampling, self._post, lambda lag: None)
+        sampling: Any = SimpleNamespace(host={"pressure": {"cpu": 99.0, "memory": 0.0}})
+        self.monitor = Monitor(registry, fleet, config, sampling, self._post, lambda lag: None)
 
     def _post(self, event: ev.Event) -> None:
         self.judged.append(event.bot_id)
