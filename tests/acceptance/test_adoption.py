@@ -178,7 +178,7 @@ AFTERWARDS: dict[str, Callable[[Daemon, Rows], None]] = {
 
 def test_handover_takes_over_politely(daemon: Daemon) -> None:
     before = at_rest(daemon)
-    assert stablehand(daemon.config, "handover", "--json", timeout=120).json()["renewed"]
+    assert stablehand(daemon.config, "handover", "--json", timeout=60 + 2 * ADOPTED).json()["renewed"]
     daemon.forget_client()
     rows = settled(daemon)
     assert {name: (rows[name]["pid"], rows[name]["epoch"]) for name in before} == {
@@ -220,6 +220,7 @@ def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daem
     """Somebody nobody knows of holds a bot's lock: it is killed, nothing is burned, and one process is there."""
     at_rest(daemon)
     daemon.ask("stop", bots=["b0"], wait=20)
+    before = daemon.ask("show", bot="b0")["counts"]
     lock = daemon.data_dir / "locks" / f"b0-{ids(daemon)['b0']}"
     code = (
         f"import time; from pathlib import Path; from protocol.locks import FileLock\n"
@@ -234,7 +235,8 @@ def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daem
             old.kill()
     daemon.wait_state("b0", "running", 30)
     counts = daemon.ask("show", bot="b0")["counts"]
-    assert counts["lock"] >= 1 and not counts.get("crash") and daemon.bot("b0")["restarts"] == 0
+    assert counts.pop("lock") > before.pop("lock", 0)
+    assert {**counts, "dependency": 0} == {**before, "dependency": 0}  # its gateway may have kept it waiting
     audit(daemon)
 
 
