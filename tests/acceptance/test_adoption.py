@@ -110,11 +110,11 @@ def settled(daemon: Daemon) -> Rows:
 
 
 def kill(daemon: Daemon, before: Rows, fault: str) -> None:
-    """The supervisor first, so that it sees nothing of the other ends."""
-    launcher = psutil.Process(next(iter(before.values()))["pid"]).ppid()
+    """The supervisor first, so that it sees nothing of the other ends; all launchers, where there are several."""
+    launchers = {psutil.Process(row["pid"]).ppid() for row in before.values()}
     gateway = daemon.ask("accounts")[0]["pid"] if "gateway" in FAULTS[fault] else 0
     daemon.kill()
-    if "launcher" in FAULTS[fault] and launcher > 1:
+    for launcher in launchers - {1} if "launcher" in FAULTS[fault] else ():
         os.kill(launcher, signal.SIGKILL)
     if gateway:
         os.kill(gateway, signal.SIGKILL)

@@ -38,7 +38,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def well(daemon: Daemon) -> dict[str, tuple[int, int]]:
     """Name -> (pid, epoch), once all run."""
-    return {row["name"]: (row["pid"], row["epoch"]) for row in daemon.wait_all("running", 120)}
+    return {row["name"]: (row["pid"], row["epoch"]) for row in daemon.wait_all("running", 60 + STARTING_BOTS)}
 
 
 def unharmed(daemon: Daemon, before: dict[str, tuple[int, int]]) -> None:
