@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 MINUTES ?= 60
+SOAK_REPORT ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help env run test check format docs bench soak lock clean
@@ -44,8 +45,9 @@ docs: env        ## write the generated pages again (lifecycle, configuration, C
 bench: env       ## measure, beside peers and limits in the same run
 	$(BIN)/python -m bench
 
-soak: env        ## the fault cases at the sizes that the guarantees name
-	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/acceptance tests/faults --timeout=0 $(PYTEST_ARGS)
+soak: env        ## random faults for MINUTES, then the fault cases at their full sizes and the fuzzer; SOAK_REPORT=FILE
+	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) STABLEHAND_SOAK_REPORT=$(SOAK_REPORT) \
+	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/unit/protocol -s --timeout=0 $(PYTEST_ARGS)
 
 lock:            ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-annotate --no-header \

@@ -1,60 +1,76 @@
-"""`make bench`: python -m bench [PART ...] [--bots N,N] [--rounds N] [--json FILE] [--write-docs]."""
+"""`make bench`: python -m bench [PART ...] [--rounds N] [--json FILE] [--write-docs] and what the parts ask."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from bench import parts, report
+from bench import report
 from bench.machine import describe, scratch
-
-PARTS: Final = ("start", "memory", "recovery", "idle")
+from bench.part import Figures, Part, say
+from bench.registry import PARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and write it where asked."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures, beside peers and limits.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--bots", default="20,100,500", metavar="N,N", help="sizes for `start`")
-    parser.add_argument(
-        "--plain", default="100", metavar="N,N", help="of these, with subprocesses beside; may be empty"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of `start`; the median counts")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
-    options = parser.parse_args(arguments)
-    chosen = options.parts or list(PARTS)
-    if wrong := set(chosen) - set(PARTS):
-        parser.error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(PARTS)}")
-    sizes = [int(one) for one in options.bots.split(",")]
-    plain = [int(one) for one in options.plain.split(",") if one]
+    """Measure, print, and write where asked; 1 when a part could not be measured."""
+    options = parser().parse_args(arguments)
+    # Both end it with everything that it has started, also where a shell has set interrupts aside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    known = {part.name: part for part in PARTS}
+    if wrong := set(options.parts) - set(known):
+        parser().error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(known)}")
     if sys.platform == "win32":
-        parser.error("the figures are about fork: there is none here")
+        parser().error("the figures are about fork: there is none here")
+    chosen = [part for part in PARTS if (part.name in options.parts if options.parts else part.by_default)]
     with scratch() as folder:
         machine = describe(folder) | {
             "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "rounds": options.rounds,
         }
         figures: dict[str, Any] = {"machine": machine}
-        if "start" in chosen:
-            figures["start"] = parts.start(folder, sizes, plain, options.rounds)
-        if "memory" in chosen:
-            figures["memory"] = parts.memory(folder, 100)
-        if "recovery" in chosen:
-            figures["recovery"] = parts.recovery(folder, 20)
-        if "idle" in chosen:
-            figures["idle"] = parts.idle(folder, 100)
-    print(report.table(figures))
+        for part in chosen:
+            figures[part.name] = _measured(part, folder, options)
+    print(report.text(chosen, figures))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     if options.write_docs:
-        report.write_page(figures)
-    return 0
+        for path in report.write_docs(chosen, figures):
+            say(f"written: {path}")
+    return 1 if any("error" in figures[part.name] for part in chosen) else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: what all parts share, and what each adds."""
+    found = argparse.ArgumentParser(prog="python -m bench", description="Measures, beside peers and limits.")
+    names = ", ".join(part.name if part.by_default else f"{part.name} (only when named)" for part in PARTS)
+    found.add_argument("parts", nargs="*", metavar="PART", help=f"of {names}; all by default")
+    found.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the median counts")
+    found.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    found.add_argument("--write-docs", action="store_true", help="put the tables into the docs")
+    for part in PARTS:
+        if part.options:
+            part.options(found.add_argument_group(part.name, part.about))
+    return found
+
+
+def _measured(part: Part, folder: Path, options: argparse.Namespace) -> Figures:
+    """The figures of a part; a failure is reported and does not take the other parts with it."""
+    say(f"{part.name}: {part.about}")
+    began = time.monotonic()
+    try:
+        figures = part.measure(folder, options)
+    except Exception as error:
+        say(f"{part.name} failed: {type(error).__name__}: {error}")
+        return {"error": f"{type(error).__name__}: {error}"}
+    figures["took_seconds"] = round(time.monotonic() - began, 1)
+    return figures
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The measures. Each returns plain figures; targets and words stand in `report`."""
+"""The measures of the stable itself. Each returns plain figures, and has its words and targets beside it."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +17,14 @@ import zmq
 
 from bench import plain, rawfork
 from bench.installation import Installation, cpu_seconds, installation
+from bench.part import Figures, Part, Row, judged, judged_table, numbers, say
+from bench.part import spread as _spread
 
 _KILLS: Final = 40
 _IDLE_SECONDS: Final = 10.0
 _FIRST_CYCLES: Final = 2.0
 #: Failures are forgotten so fast that each kill is the first in its window, which is what is measured.
 _NO_BACKOFF: Final = "intensity = 1000\nperiod_seconds = 1\nstable_after_seconds = 0.2"
-
-
-def say(text: str) -> None:
-    """Progress, beside the figures."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def start(folder: Path, sizes: Sequence[int], plain_sizes: Sequence[int], rounds: int) -> dict[str, Any]:
@@ -151,11 +148,73 @@ def idle(folder: Path, count: int) -> dict[str, Any]:
     return {"bots": count, "cpu_percent": percent, "status_ms": _spread(status), "uss_mb": resident}
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    return {
-        "median": statistics.median(ordered),
-        "p99": ordered[min(last, round(0.99 * last))],
-        "max": ordered[-1],
-    }
+def _add_start_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--bots", type=numbers, default="20,100,500", metavar="N,N", help="sizes")
+    group.add_argument(
+        "--plain", type=numbers, default="100", metavar="N,N", help="of these, with subprocesses beside; may be empty"
+    )
+
+
+def _show_start(figures: Figures) -> str:
+    found: list[Row] = []
+    for count in [key for key in figures if key.isdigit()]:
+        found += _start_rows(count, figures[count]["median"])
+    return judged_table(found)
+
+
+def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
+    stable, raw = median["stable"], median["raw_fork"]
+    found: list[Row] = [
+        (f"{count} bots from `start --all` until all are running", f"{stable:.2f} s", "", ""),
+        (f"{count} raw forks of the same preload, one message each", f"{raw:.2f} s", "", ""),
+        judged(f"{count}: this stable / raw fork", stable / raw, 2.0 if count == "100" else None, "x"),
+    ]
+    if "subprocess" in median:
+        ratio = median["subprocess"] / stable
+        verdict = ("met" if ratio >= 12 else f"missed by {12 - ratio:.1f}") if count == "100" else ""
+        found += [
+            (f"{count} plain subprocesses, the same imports", f"{median['subprocess']:.2f} s", "", ""),
+            (f"{count}: plain subprocesses / this stable", f"{ratio:.1f} x", ">= 12 x" if verdict else "", verdict),
+        ]
+    return found
+
+
+def _show_memory(figures: Figures) -> str:
+    found: list[Row] = []
+    for key, what in (("idle", "after its first cycle"), ("after_cycles", "after eleven cycles, market moving")):
+        value = figures[key]
+        found.append(judged(f"private memory of a bot, {what}: median", value["median"], 10.0, "MB"))
+        found.append((f"private memory of a bot, {what}: largest", f"{value['max']:.1f} MB", "", ""))
+    return judged_table(found)
+
+
+def _show_recovery(figures: Figures) -> str:
+    kills = f"kill -9 until the successor is ready ({figures['kills']} kills, {figures['bots']} bots)"
+    return judged_table([
+        judged(f"{kills}: median", figures["ready"]["median"], 40.0, "ms"),
+        (f"{kills}: p99", f"{figures['ready']['p99']:.1f} ms", "", ""),
+        (f"{kills}, as a subscriber sees it: median", f"{figures['told']['median']:.1f} ms", "", ""),
+    ])  # fmt: skip
+
+
+def _show_idle(figures: Figures) -> str:
+    found: list[Row] = [
+        (f"CPU of {name}, {figures['bots']} idle bots at 1 Hz", f"{percent:.1f} % of a core", "", "")
+        for name, percent in figures["cpu_percent"].items()
+    ]
+    found.append((f"status of {figures['bots']} bots: median", f"{figures['status_ms']['median']:.1f} ms", "", ""))
+    return judged_table(found)
+
+
+START: Final = Part(
+    "start",
+    "time until N bots are ready, beside raw forks and plain subprocesses",
+    lambda folder, options: start(folder, options.bots, options.plain, options.rounds),
+    _show_start,
+    options=_add_start_options,
+)
+MEMORY: Final = Part("memory", "private memory of a bot", lambda folder, _: memory(folder, 100), _show_memory)
+RECOVERY: Final = Part(
+    "recovery", "kill -9 of a bot until its successor is ready", lambda folder, _: recovery(folder, 20), _show_recovery
+)
+IDLE: Final = Part("idle", "what a stable of idle bots costs", lambda folder, _: idle(folder, 100), _show_idle)

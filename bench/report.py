@@ -1,81 +1,65 @@
-"""The figures as a table, for a terminal and for docs/performance.md."""
+"""The figures as Markdown, for a terminal and for the docs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
 
-from bench.machine import ROOT
-
-PAGE: Final = ROOT / "docs" / "performance.md"
-_BEGIN: Final = "<!-- the last run, written by `python -m bench --write-docs` -->"
-Row = tuple[str, str, str, str]
+from bench.part import Figures, Part
 
 
-def rows(figures: dict[str, Any]) -> list[Row]:
-    """(what, measured, target, verdict) of every part that was measured."""
-    found: list[Row] = []
-    start = figures.get("start", {})
-    for count in [key for key in start if key.isdigit()]:
-        found += _start_rows(count, start[count]["median"])
-    if memory := figures.get("memory"):
-        for key, what in (("idle", "after its first cycle"), ("after_cycles", "after eleven cycles, market moving")):
-            value = memory[key]
-            found.append(_judged(f"private memory of a bot, {what}: median", value["median"], 10.0, "MB"))
-            found.append((f"private memory of a bot, {what}: largest", f"{value['max']:.1f} MB", "", ""))
-    if recovery := figures.get("recovery"):
-        kills = f"kill -9 until the successor is ready ({recovery['kills']} kills, {recovery['bots']} bots)"
-        found.append(_judged(f"{kills}: median", recovery["ready"]["median"], 40.0, "ms"))
-        found.append((f"{kills}: p99", f"{recovery['ready']['p99']:.1f} ms", "", ""))
-        found.append((f"{kills}, as a subscriber sees it: median", f"{recovery['told']['median']:.1f} ms", "", ""))
-    if idle := figures.get("idle"):
-        for name, percent in idle["cpu_percent"].items():
-            found.append((f"CPU of {name}, {idle['bots']} idle bots at 1 Hz", f"{percent:.1f} % of a core", "", ""))
-        found.append((f"status of {idle['bots']} bots: median", f"{idle['status_ms']['median']:.1f} ms", "", ""))
-    return found
-
-
-def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
-    stable, raw = median["stable"], median["raw_fork"]
-    found: list[Row] = [
-        (f"{count} bots from `start --all` until all are running", f"{stable:.2f} s", "", ""),
-        (f"{count} raw forks of the same preload, one message each", f"{raw:.2f} s", "", ""),
-        _judged(f"{count}: this stable / raw fork", stable / raw, 2.0 if count == "100" else None, "x"),
-    ]
-    if "subprocess" in median:
-        ratio = median["subprocess"] / stable
-        verdict = ("met" if ratio >= 12 else f"missed by {12 - ratio:.1f}") if count == "100" else ""
-        found += [
-            (f"{count} plain subprocesses, the same imports", f"{median['subprocess']:.2f} s", "", ""),
-            (f"{count}: plain subprocesses / this stable", f"{ratio:.1f} x", ">= 12 x" if verdict else "", verdict),
-        ]
-    return found
-
-
-def _judged(what: str, value: float, most: float | None, unit: str) -> Row:
-    shown = f"{value:.2f} {unit}" if unit == "x" else f"{value:.1f} {unit}"
-    if most is None:
-        return what, shown, "", ""
-    verdict = "met" if value <= most else f"missed by {value - most:.2g} {unit}"
-    return what, shown, f"<= {most:g} {unit}", verdict
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The rows as a Markdown table, under a line about the machine."""
-    machine = figures["machine"]
-    lines = [
+def environment(machine: Figures) -> str:
+    """A line about the machine and the moment."""
+    return (
         f"{machine['at']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
         f"{machine['kernel']}, {machine['python']}, store on {machine['disk']}, "
-        f"load before the run {machine['load_before']}, median of {machine['rounds']}.",
-        "",
-        "| what | measured | target | |",
-        "|---|---|---|---|",
-    ]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(figures)]
-    return "\n".join(lines) + "\n"
+        f"load before the run {machine['load_before']}, {machine['rounds']} rounds where they take turns."
+    )
 
 
-def write_page(figures: dict[str, Any], page: Path = PAGE) -> None:
-    """Put the table of this run in the place of the last one."""
-    head = page.read_text("utf-8").split(_BEGIN)[0]
-    page.write_text(f"{head}{_BEGIN}\n{table(figures)}", "utf-8")
+def shown(part: Part, figures: Figures) -> str:
+    """What a part says of its figures, or why it has none."""
+    if "error" in figures:
+        return f"not measured: {figures['error']}\n"
+    return part.show(figures)
+
+
+def text(parts: Sequence[Part], figures: Figures) -> str:
+    """All measured parts, under the line about the machine."""
+    found = [environment(figures["machine"]), ""]
+    for part in parts:
+        if part.name in figures:
+            found += [f"{part.name}: {part.about}", "", shown(part, figures[part.name])]
+    return "\n".join(found)
+
+
+def write_docs(parts: Sequence[Part], figures: Figures) -> list[Path]:
+    """Put the table of each measured part in the place of its last one, and its pictures beside; the files written.
+
+    A part that could not be measured leaves the docs as they are. Raises ValueError where a page has no place for a
+    part: two lines, `<!-- bench NAME -->` and `<!-- /bench NAME -->`.
+    """
+    written: list[Path] = []
+    for part in parts:
+        own = figures.get(part.name)
+        if own is None or "error" in own:
+            continue
+        block = f"{environment(figures['machine'])}\n\n{shown(part, own)}"
+        part.page.write_text(replaced(part.page.read_text("utf-8"), part.name, block), "utf-8")
+        written.append(part.page)
+        for name, drawing in (part.pictures(own) if part.pictures else {}).items():
+            place = part.page.parent / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(drawing, "utf-8")
+            written.append(place)
+    return written
+
+
+def replaced(page: str, name: str, block: str) -> str:
+    """The page with another block between the two marks of `name`. Raises ValueError without them."""
+    begin, end = f"<!-- bench {name} -->", f"<!-- /bench {name} -->"
+    head, first, rest = page.partition(begin)
+    _, second, tail = rest.partition(end)
+    if not first or not second:
+        raise ValueError(f"no place for the part {name}: {begin} and {end}, each on a line of its own")
+    return f"{head}{begin}\n{block.rstrip()}\n{end}{tail}"

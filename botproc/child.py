@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 import msgpack
 
 from botproc import logs
+from protocol import cgroup
 from protocol.locks import FileLock, LockHeld
 from protocol.process import adopt_orphans
 from protocol.spec import EXIT_LOCK_HELD, RunSpec
@@ -109,11 +110,15 @@ def live(spec: RunSpec, code_hash: str) -> int:
     _prefer_for_oom(spec.kind)
     sys.setswitchinterval(_SWITCH)  # a thread with something to send must not wait 5 ms for one that computes
     _limit_files(spec)
+    # Before the work: what it takes from now on is counted there.
+    refused = cgroup.enter(spec.cgroup, spec.cgroup_values) if spec.cgroup else ""
     logs.take_output(logs.raw_path(spec.log_path), spec.log_max_bytes)
     fixed: dict[str, Any] = {"pid": os.getpid()}
     if spec.kind != "gateway":
         fixed |= {"bot": spec.name, "epoch": spec.epoch}
     logs.open_log(spec.log_path, spec.log_max_bytes, spec.log_backups, **fixed)
+    if refused:
+        log.warning("control group: %s", refused)
     signal.signal(signal.SIGTERM, _stopped_early)  # until the work has its own handler
     try:
         with contextlib.ExitStack() as stack:

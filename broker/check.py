@@ -24,7 +24,10 @@ def look_at(accounts: dict[str, dict[str, Any]], folder: Path) -> dict[str, dict
     files: dict[str, list[dict[str, Any]]] = {}
     for name, raw in accounts.items():
         try:
-            feed = make_feed(AccountConfig.model_validate(raw), folder)
+            account = AccountConfig.model_validate(raw)
+            if account.kind != "paper":
+                continue  # what can be said without its terminal, the file's own check has said
+            feed = make_feed(account, folder)
         except StablehandError as error:
             problems[name] = error.line()
         else:

@@ -60,15 +60,6 @@ def closed_only(rates: Rates, timeframe: str, now: float) -> Rates:
     return rates
 
 
-def can_build(base: str, timeframe: str) -> bool:
-    """Whether bars of `timeframe` can be put together from bars of `base`."""
-    if base == timeframe:
-        return True
-    if base in ("W1", "MN1"):
-        return False
-    return TIMEFRAME_SECONDS[timeframe] % TIMEFRAME_SECONDS[base] == 0
-
-
 def most_bars(base: str, timeframe: str) -> int:
     """How many bars of `base` one bar of `timeframe` has at most."""
     longest = 31 * _DAY if timeframe == "MN1" else TIMEFRAME_SECONDS[timeframe]

@@ -14,6 +14,7 @@ from console.commands import (
     backups,
     bots,
     config,
+    gateway,
     halts,
     keys,
     looking,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for theme in (running, service, bots, looking, machine, halts, trading, backtest, config, keys, backups):
+for theme in (running, service, bots, looking, machine, halts, trading, backtest, config, gateway, keys, backups):
     theme.register(app)
 
 

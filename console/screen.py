@@ -73,6 +73,8 @@ def _account(account: dict[str, Any], colour: bool) -> str:
         parts.append(f"feed {feed_time(account)}")
     if state != "running":
         parts.append(paint(f"gateway {state}", "yellow", colour))
+    if account.get("trouble"):
+        parts.append(paint(account["trouble"], "bold red", colour))
     return "  ".join(parts)
 
 

@@ -22,6 +22,7 @@ class Unit:
     python: str
     user: str
     stop_seconds: float
+    delegate: bool = True  # whether this systemd knows DelegateSubgroup (from version 254 on)
 
     @property
     def system(self) -> bool:
@@ -71,6 +72,7 @@ class Unit:
             "# One process killed for want of memory (a bot, by its score) is no reason to stop the others.",
             "OOMPolicy=continue",
             *(["OOMScoreAdjust=-500"] if self.system else []),
+            *self._delegation(),
             "TasksMax=infinity",
             "LimitNOFILE=65536",
             "UMask=0077",
@@ -78,6 +80,15 @@ class Unit:
             "# $CREDENTIALS_DIRECTORY.",
             "#LoadCredentialEncrypted=mt5-password:/etc/stablehand/mt5-password.cred",
             "",
+        ]
+
+    def _delegation(self) -> list[str]:
+        if not self.delegate:  # without the subgroup the next start could not enter a group that is shared out
+            return []
+        return [
+            "# A control group for each bot, beside one for the supervisor and its gateways.",
+            "Delegate=cpu memory",
+            "DelegateSubgroup=supervisor",
         ]
 
     def _hardening(self) -> list[str]:

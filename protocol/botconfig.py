@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from protocol.guardlimits import GuardLimits
+from protocol.mt5config import PASSWORD_KEYS, Mt5Keys
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -86,7 +87,7 @@ class BotConfig(GuardLimits, Supervised):
     market: SymbolName
     """Symbol to trade, as the account's terminal names it."""
     timeframe: Timeframe = "H1"
-    """Timeframe of the bars that it decides on."""
+    """Timeframe of the bars that it decides on: the feed's, or one that is put together from the feed's bars."""
     strategy: str = Field(min_length=1, max_length=200)
     """Strategy: an id (`stablehand strategies` lists them), or `module:Class` of your own."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -109,6 +110,9 @@ class BotConfig(GuardLimits, Supervised):
     """Whether the bot may be paced, paused or stopped for the machine's sake."""
     pace_max: float = Field(100.0, ge=1, le=100)
     """The longest that its pace may be stretched."""
+    throttle_most: Literal["pace", "priority", "pause", "stop"] = "stop"
+    """The most that may be done to it for the machine's sake: a slower pace, a lower priority at the operating system,
+    a pause, or a stop (when flat)."""
     memory_limit_mb: float = Field(0.0, ge=0, le=1_000_000)
     """Memory of its own (USS) that it may use, in megabytes; 0: no limit."""
     memory_limit_seconds: float = Field(30.0, ge=0.5, le=86_400)
@@ -204,16 +208,17 @@ class SymbolTerms(Frozen):
     """When it trades: a calendar with daylight saving time."""
 
 
-class AccountConfig(GuardLimits, Frozen):
+class AccountConfig(Mt5Keys, GuardLimits, Frozen):
     """One trading account, and the terminal that holds it."""
 
-    kind: Literal["paper"] = "paper"
-    """`paper`: the embedded terminal, with MetaTrader 5's API."""
+    kind: Literal["paper", "mt5", "mt5-remote"] = "paper"
+    """`paper`: the embedded terminal, with MetaTrader 5's API. `mt5`: a MetaTrader 5 terminal on this machine
+    (Windows). `mt5-remote`: one on another machine, with a gateway beside it. See [MetaTrader 5](metatrader5.md)."""
     terminal: Literal["embedded", "process"] = "embedded"
     """Where the paper terminal lives: in the gateway, or in a process of its own, which outlives the gateway."""
     terminal_timeout_seconds: float = Field(10.0, gt=0, le=120)
-    """`process`: a call without an answer in so many seconds has failed. A lost order counts as never executed
-    only half as long again after that."""
+    """`process` and `mt5`: a call without an answer in so many seconds has failed. A lost order counts as never
+    executed only half as long again after that."""
     feed: Literal["synthetic", "replay"] = "synthetic"
     """Where prices come from: the embedded market, or MetaTrader CSV exports."""
     seed: int = Field(7, ge=0, le=2**63 - 1)
@@ -228,7 +233,8 @@ class AccountConfig(GuardLimits, Frozen):
     timeframe: Timeframe = "H1"
     """Timeframe of the feed's bars."""
     path: str | None = None
-    """Replay: folder with SYMBOL_TIMEFRAME.csv for each symbol, relative to the configuration file."""
+    """Replay: folder with SYMBOL_TIMEFRAME.csv for each symbol, relative to the configuration file. `mt5`: the
+    terminal's program, as `C:/MT5-live/terminal64.exe`."""
     start: str | None = None
     """Replay: first day, as 2020-01-01; earlier bars of the file serve as history."""
     end: str | None = None
@@ -293,6 +299,11 @@ class AccountConfig(GuardLimits, Frozen):
     """Whether the two levels are equity in percent of the margin, or equity in the account's currency."""
     terms: dict[TermsName, SymbolTerms] = Field(default_factory=dict)
     """Terms of symbols that differ from the usual: `[accounts.NAME.terms.EURUSD]`, or `"*"` for all."""
+
+    @property
+    def passwords(self) -> tuple[str, ...]:
+        """The keys that say where the password lies, as far as they are given."""
+        return tuple(key for key in PASSWORD_KEYS if getattr(self, key))
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

@@ -14,10 +14,15 @@ from protocol.errors import BadFrame
 from protocol.messages import AnyMessage, Heartbeat, Message
 
 MAX_FRAME: Final = 4 * 1024 * 1024
+MAX_REQUEST: Final = 1024 * 1024  # of the control sockets
 MAX_DEPTH: Final = 16
+#: Values in one frame, containers counted too: what takes long is not the bytes but the objects made of them.
+MAX_ITEMS: Final = 500_000
 
 _adapter: Final[TypeAdapter[AnyMessage]] = TypeAdapter(AnyMessage)
 _HEARTBEAT_FIELDS: Final = len(Heartbeat._fields)
+#: Every byte that does not begin an array or a map.
+_NO_HEADS: Final = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
 
 
 def pack(value: Any) -> bytes:
@@ -25,13 +30,13 @@ def pack(value: Any) -> bytes:
     return bytes(msgpack.packb(value))
 
 
-def unpack(frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEPTH) -> Any:
-    """Plain values of a frame. Raises BadFrame when it is too large, too deep or not msgpack."""
+def unpack(frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Any:
+    """Plain values of a frame. Raises BadFrame when it is too large, too deep, of too many values or not msgpack."""
     if len(frame) > max_frame:
         raise BadFrame(f"frame of {len(frame)} bytes; at most {max_frame}")
     try:
-        _check_depth(frame, max_depth)
-        return msgpack.unpackb(frame, raw=False, strict_map_key=False)
+        _check_nesting(frame, max_depth, max_items)
+        return msgpack.unpackb(frame, raw=False, strict_map_key=False, max_array_len=max_items, max_map_len=max_items)
     except BadFrame:
         raise
     except Exception as error:  # msgpack raises ValueError, TypeError, UnicodeDecodeError and its own
@@ -79,24 +84,25 @@ def decode_heartbeat(frame: bytes) -> Heartbeat:
     return beat
 
 
-def _check_depth(frame: bytes, limit: int) -> None:
-    """Raise BadFrame when arrays and maps nest deeper than `limit`, without building any object.
+def _check_nesting(frame: bytes, depth: int, items: int) -> None:
+    """Raise BadFrame when arrays and maps nest deeper than `depth`, or hold more than `items` values in all.
 
-    `skip` walks the frame in C; reading headers level by level here follows only the first child, so the
-    walk below visits each container header once and skips scalars in C.
+    No object is built. `skip` walks a scalar in C; the walk visits each value once.
     """
-    # Small frames cannot nest deeply enough to matter, and they are nearly all frames.
-    if len(frame) <= limit:
+    # Fewer bytes that could begin a container than levels that are allowed: nearly all frames end here.
+    if len(frame) <= depth or len(frame.translate(None, _NO_HEADS)) <= depth:
         return
     unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
     unpacker.feed(frame)
     left = [1]  # items still to read at each open level
-    position = 0
     while left:
         if left[-1] == 0:
             left.pop()
             continue
         left[-1] -= 1
+        items -= 1
+        if items < 0:
+            raise BadFrame("too many values")
         position = unpacker.tell()
         head = frame[position] if position < len(frame) else -1
         if 0x90 <= head <= 0x9F or head in (0xDC, 0xDD):
@@ -106,5 +112,5 @@ def _check_depth(frame: bytes, limit: int) -> None:
         else:
             unpacker.skip()
             continue
-        if len(left) > limit + 1:
-            raise BadFrame(f"nested deeper than {limit}")
+        if len(left) > depth + 1:
+            raise BadFrame(f"nested deeper than {depth}")

@@ -87,6 +87,7 @@ class BusLink(threading.Thread):
         self._hello_due = float("inf")
         self._connected = False
         self._welcomed = False
+        self._again = False
         self._alone_since: float | None = time.monotonic()
         self._stop_at: float | None = None
 
@@ -117,6 +118,11 @@ class BusLink(threading.Thread):
         From now on the socket belongs to this thread, which also closes it at the end.
         """
         self._watch_new.append((source, callback))
+        self._wake.set()
+
+    def greet_again(self) -> None:
+        """Say Hello once more, as after a new connection: what the supervisor tells at a Hello is wanted anew."""
+        self._again = True
         self._wake.set()
 
     def orphaned_for(self) -> float:
@@ -259,6 +265,8 @@ class BusLink(threading.Thread):
 
     def _write(self, bus: zmq.Socket[bytes]) -> None:
         now = time.monotonic()
+        if self._again and self._welcomed:
+            self._again, self._welcomed, self._hello_due = False, False, now
         if not self._welcomed:
             if now >= self._hello_due:
                 sent = self._try_send(bus, encode(self._new_hello()))

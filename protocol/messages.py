@@ -260,6 +260,7 @@ class Figures(Message):
     connected: bool = True
     detail: str = ""
     refused_keys: int = 0  # connections to the gateway whose key nobody made known (tcp)
+    trouble: str = ""  # what is wrong with the terminal, in one line; `account` may be empty then
 
 
 # --- bot <-> gateway: orders socket -------------------------------------------------------------------

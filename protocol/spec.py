@@ -44,7 +44,8 @@ class RunSpec(BaseModel):
     bus: str
     orders: str = ""
     market: str = ""
-    gateway_bind: dict[str, str] = {}  # gateways: {orders, market, control} to bind
+    #: Gateways: {orders, market, control} to bind; one that runs by itself also `link`, where its stable comes in.
+    gateway_bind: dict[str, str] = {}
     server_key: str = ""  # public key of the supervisor's bus
     gateway_key: str = ""  # public key of the gateway's sockets
     public_key: str = ""  # this run's own pair
@@ -53,6 +54,8 @@ class RunSpec(BaseModel):
     operator_key: str = ""  # gateways: public key of the operator, who alone may speak to the control socket
     heartbeat_interval: float = 1.0
     orphan_after: float = 60.0
+    cgroup: str = ""  # control group to enter, and its values
+    cgroup_values: dict[str, str] = {}
     first_work_after: float = 0.0  # seconds from Ready to the first cycle, where many start at once
     bot: BotConfig | None = None
     program: ProgramConfig | None = None

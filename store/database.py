@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +21,10 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import StoreError, store_error
+from store.kept import WRITE, Kept, drive
 from store.migrations.heads import HEADS
 from store.tables import Which
 
@@ -44,7 +44,7 @@ class Database:
         # who writes with every order keeps one for each of its threads.
         self._keep = keep
         self._own = threading.local()
-        self._kept: list[Connection] = []
+        self._kept: list[Kept] = []
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -60,25 +60,26 @@ class Database:
                     yield connection
                 return
             try:
-                with own.begin():
-                    yield own
+                own.begin()
+                yield own.connection
+                own.commit()
             except BaseException:
                 self._give_back(own)  # whatever state it is in: the next transaction has another
                 raise
         except SQLAlchemyError as error:
             raise store_error(self.name, error) from error
 
-    def _mine(self) -> Connection | None:
+    def _mine(self) -> Kept | None:
         """The calling thread's own connection; None while it is in use, by a transaction around this one."""
-        own: Connection | None = getattr(self._own, "connection", None)
-        if own is None or own.closed:
-            own = self._own.connection = self.engine.connect()
+        own: Kept | None = getattr(self._own, "kept", None)
+        if own is None or own.connection.closed:
+            own = self._own.kept = Kept(self.engine.connect())
             self._kept.append(own)
-        return None if own.in_transaction() else own
+        return None if own.in_use else own
 
-    def _give_back(self, own: Connection) -> None:
+    def _give_back(self, own: Kept) -> None:
         self._kept.remove(own)
-        own.close()
+        own.connection.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -92,7 +93,7 @@ class Database:
     def close(self) -> None:
         """Close every connection that is not in use. Reads and writes afterwards open new ones."""
         for own in list(self._kept):
-            if not own.in_transaction():
+            if not own.in_use:
                 self._give_back(own)
         self.engine.dispose()
 
@@ -181,14 +182,12 @@ def _tune_sqlite(engine: Engine, synchronous: Synchronous, busy_timeout: float) 
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
-        # A writer takes the lock first: a reader that turns writer half-way could only fail.
+        driver: Any = connection.connection.driver_connection
+        if driver.in_transaction:
+            return  # begun by the driver (`Kept`), before the first statement of Core in it
         reading = connection.get_execution_options().get("stablehand_read", False)
-        words = "BEGIN" if reading else "BEGIN IMMEDIATE"
-        try:
-            # By the driver: SQLAlchemy's own way to say one word costs more than the whole transaction around it.
-            connection.connection.driver_connection.execute(words)  # type: ignore[union-attr]
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(words, None, error, sqlite3.Error, dialect=connection.dialect) from error
+        # By the driver: SQLAlchemy's own way to say one word costs more than the whole transaction around it.
+        drive(connection, driver.execute, "BEGIN" if reading else WRITE)
 
 
 def _make_current(database: Database) -> None:

@@ -41,7 +41,8 @@ class Prepared:
             connection.execute(self._make(connection), [dict(row) for row in rows])
             return
         self._compile(connection)
-        self._drive(connection, lambda cursor: cursor.executemany(self._text, [self._values(row) for row in rows]))
+        values = [self._values(row) for row in rows]
+        self._drive(connection, lambda driver: driver.executemany(self._text, values))
 
     def first(self, connection: Connection, row: Values) -> tuple[Any, ...] | None:
         """The first row of a SELECT, as the driver gives it: for columns that need no conversion."""
@@ -50,7 +51,7 @@ class Prepared:
             return None if found is None else tuple(found)
         self._compile(connection)
         answer: list[tuple[Any, ...]] = self._drive(
-            connection, lambda cursor: cursor.execute(self._text, self._values(row)).fetchmany(1)
+            connection, lambda driver: driver.execute(self._text, self._values(row)).fetchmany(1)
         )
         return answer[0] if answer else None
 
@@ -78,12 +79,9 @@ class Prepared:
         return tuple(values)
 
     def _drive(self, connection: Connection, work: Callable[[Any], Any]) -> Any:
-        cursor = connection.connection.cursor()
         try:
-            return work(cursor)
+            return work(connection.connection.driver_connection)
         except connection.dialect.loaded_dbapi.Error as error:
             # In SQLAlchemy's words, so that callers see no difference.
             base = connection.dialect.loaded_dbapi.Error
             raise DBAPIError.instance(self._text, None, error, base, dialect=connection.dialect) from error
-        finally:
-            cursor.close()

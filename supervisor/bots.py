@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from protocol.botconfig import AccountConfig, BotConfig, Supervised
 from protocol.errors import InvalidInput
 from protocol.programconfig import ProgramConfig, Settings, is_program
+from protocol.timeframes import buildable, can_build
 from supervisor.complaints import did_you_mean, first
 
 _RESERVED = ("supervisor", "launcher", "analysis")
@@ -76,12 +77,15 @@ def complete(bot: BotConfig, accounts: Mapping[str, AccountConfig]) -> BotConfig
     if name not in accounts:
         raise Misfit(f"unknown account {name!r}", hint=did_you_mean(name, list(accounts)), key="account")
     account = accounts[name]
+    if account.kind != "paper":  # its terminal knows the symbols, and has every timeframe
+        return bot if bot.account else bot.model_copy(update={"account": name})
     if bot.market not in account.symbols:
         raise Misfit(f"unknown symbol {bot.market!r} on account {name!r}", key="market",
                      hint=did_you_mean(bot.market, list(account.symbols)))  # fmt: skip
-    if bot.timeframe != account.timeframe:
-        raise Misfit(f"timeframe {bot.timeframe!r}: the feed of account {name!r} has no such bars", key="timeframe",
-                     hint=f"it has {account.timeframe}")  # fmt: skip
+    if not can_build(account.timeframe, bot.timeframe):
+        raise Misfit(f"timeframe {bot.timeframe!r} cannot be put together from the {account.timeframe} bars of account"
+                     f" {name!r}", key="timeframe",
+                     hint=f"they allow {', '.join(buildable(account.timeframe))}")  # fmt: skip
     return bot if bot.account else bot.model_copy(update={"account": name})
 
 

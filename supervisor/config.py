@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from protocol.botconfig import NAME_PATTERN, AccountConfig, BotConfig, Frozen
+from protocol.mt5config import keys_of, misfit, what_is_wrong
 from protocol.programconfig import GroupConfig, ProgramConfig, Settings
 from supervisor.bots import Misfit, check_netting, complete, complete_program, with_defaults
 from supervisor.complaints import NAME_RULE, did_you_mean, first, shown
@@ -94,6 +95,9 @@ class SupervisorConfig(Frozen):
     """With `max_running`: after so long a place goes to the next bot of the same priority; 0: never."""
     throttle: ThrottleConfig = Field(default_factory=lambda: ThrottleConfig.model_validate({}))
     """How the stable keeps within the machine's means: `[supervisor.throttle]`."""
+    cgroup: str = Field("auto", pattern=r"^(auto|off|/[^\n]*)$")
+    """Linux control groups, one for each bot: `auto` (where the service manager gave the supervisor a group), `off`, or
+    the path of a group of version 2 that is the supervisor's to write."""
     sample_days: float = Field(7.0, gt=0, le=36_500)
     """Age at which samples of the machine and the bots (one a minute) are dropped."""
     journal_days: float = Field(30.0, gt=0, le=36_500)
@@ -195,8 +199,11 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
     accounts = {}
     for name, table in tables.items():
         _check_name(path, text, ("accounts", name), name)
+        _check_no_secret(path, text, name, table)
         accounts[name] = _model(path, text, ("accounts", name), AccountConfig, _with_dates(table))
-        _check_account(path, text, name, accounts[name])
+        _check_kind(path, text, name, accounts[name])
+        if accounts[name].kind == "paper":
+            _check_account(path, text, name, accounts[name])
     defaults = _defaults(path, text, raw.get("bot_defaults", {}))
     entries = _entries(path, text, raw, "bots")
     declared_programs = _entries(path, text, raw, "programs")
@@ -272,6 +279,30 @@ def _defaults(path: Path, text: str, defaults: Any) -> dict[str, Any]:
     stand_in = {"name": "any", "market": "ANY", "strategy": "ANY"}
     _model(path, text, ("bot_defaults",), BotConfig, {**stand_in, **defaults})
     return defaults
+
+
+def _check_no_secret(path: Path, text: str, name: str, table: Mapping[str, Any]) -> None:
+    for key in table:
+        if key.casefold() in ("password", "passwd", "pwd"):
+            raise _error(path, text, ("accounts", name, key), "a password does not belong into the file",
+                         'say where it lies: password_env = "NAME", password_keyring = "SERVICE" or '
+                         'password_credential = "NAME"; and change this one, which others may have read')  # fmt: skip
+
+
+def _check_kind(path: Path, text: str, name: str, account: AccountConfig) -> None:
+    """The keys must be those of the account's kind, and complete."""
+    kind = account.kind
+    key = misfit(kind, [key for key in AccountConfig.model_fields if key in account.model_fields_set])
+    if key is not None:
+        has = keys_of(kind)
+        raise _error(path, text, ("accounts", name, key), f"{key} is no key of an account of kind {kind!r}",
+                     f"it has {', '.join(has)}, and the guards" if has
+                     else 'it needs kind = "mt5" or "mt5-remote"')  # fmt: skip
+    wrong = what_is_wrong(kind, account.login, account.passwords, account.address, account.gateway_key)
+    if wrong:
+        key, _, message = wrong.partition(": ")
+        where = ("accounts", name, key) if key in account.model_fields_set else ("accounts", name)
+        raise _error(path, text, where, f"account {name!r}: {message}", None)
 
 
 def _check_account(path: Path, text: str, name: str, account: AccountConfig) -> None:

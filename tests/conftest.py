@@ -22,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("STABLEHAND_PROFILE") or None,
         help="profile of the supervisors that tests start: default, or portable (spawn, tcp with keys: Windows' way)",
     )
+    parser.addoption(
+        "--write-table", type=Path, metavar="FILE", help="write what the random rounds of faults came to, as a page"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import zmq
 
@@ -36,7 +36,11 @@ from tests.support import eventually
 
 M = TypeVar("M", bound=Message)
 _CHILD = """
-import logging, sys, msgpack
+import logging, sys, time, msgpack
+later = float(sys.argv[1])
+if later:  # before anything takes the clocks by name
+    clocks = time.monotonic, time.time
+    time.monotonic, time.time = (lambda clock=clock: clock() + later for clock in clocks)
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 from protocol.spec import RunSpec
 from protocol.locks import FileLock, LockHeld
@@ -66,6 +70,7 @@ class Supervisor:
         self.welcoming = True
         self.told: list[Message] = []
         self.hellos: list[Hello] = []
+        self._fences: dict[int, Fence] = {}  # bot -> the last one
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -82,21 +87,27 @@ class Supervisor:
         """The first message of that kind that fits."""
         return eventually(lambda: self.all(kind, fits), timeout, what=kind.__name__)[0]
 
-    def fence(self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "") -> Fenced:
+    def fence(
+        self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "", timeout: float = 10.0
+    ) -> Fenced:
         """Fence, and the acknowledgement."""
         number = self.send_fence(bot_id, epoch, alive=alive, magic=magic, key=key)
-        return self.wait(Fenced, lambda one: one.id == number)
+        return self.wait(Fenced, lambda one: one.id == number, timeout)
 
     def send_fence(self, bot_id: int, epoch: int, *, alive: bool = True, magic: int = 0, key: str = "") -> str:
         """Fence without waiting; the request's id."""
-        number = uuid.uuid4().hex
-        self.say(
-            Fence(
-                id=number, bot_id=bot_id, name=f"bot{bot_id}", epoch=epoch, alive=alive, magic=magic or bot_id * 10,
-                key=key,
-            )
+        fence = self._fences[bot_id] = Fence(
+            id=uuid.uuid4().hex, bot_id=bot_id, name=f"bot{bot_id}", epoch=epoch, alive=alive,
+            magic=magic or bot_id * 10, key=key,
         )  # fmt: skip
-        return number
+        self.say(fence)
+        return fence.id
+
+    def fence_again(self) -> None:
+        """Say every bot's last fence to a new gateway, as a supervisor does: before it, entries are refused."""
+        for bot_id, fence in self._fences.items():
+            again = self._fences[bot_id] = fence.model_copy(update={"id": uuid.uuid4().hex})
+            self.say(again)
 
     def roster(self, *bots: tuple[int, str], timeframe: str = "H1") -> None:
         """(bot id, symbol) of the running bots."""
@@ -171,9 +182,9 @@ class Rig:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._clients: list[Any] = []
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start a gateway process."""
-        process = subprocess.Popen([sys.executable, "-c", _CHILD], stdin=subprocess.PIPE)
+    def start(self, *, later: float = 0.0) -> subprocess.Popen[bytes]:
+        """Start a gateway process. `later`: its clocks are so many seconds ahead of everybody else's."""
+        process = subprocess.Popen([sys.executable, "-c", _CHILD, str(later)], stdin=subprocess.PIPE)
         assert process.stdin is not None
         process.stdin.write(pack(self.spec.model_dump()))
         process.stdin.close()
@@ -210,12 +221,16 @@ class Rig:
         self._clients.append(feed)
         return feed
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()

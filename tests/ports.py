@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from contextlib import ExitStack
 
 
 def two_free_ports() -> int:
@@ -17,3 +18,16 @@ def two_free_ports() -> int:
                 continue
             return port
     raise AssertionError("no two free ports beside each other")
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports beside each other that are all free."""
+    for port in random.sample(range(12_000, 19_000), 200):
+        with ExitStack() as stack:
+            try:
+                for number in range(count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no {count} free ports beside each other")

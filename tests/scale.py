@@ -8,13 +8,15 @@ from typing import Final
 SOAK: Final = os.environ.get("STABLEHAND_SCALE") == "soak"
 
 #: Randomised rounds of faults on the order path, each under one of the four comment policies.
-ORDER_ROUNDS: Final = int(os.environ.get("STABLEHAND_ROUNDS", 1_000 if SOAK else 12))
+ORDER_ROUNDS: Final = int(os.environ.get("STABLEHAND_ROUNDS", 1_000 if SOAK else 8))
 #: Seconds that a request may still be on its way to the market when its gateway is dead.
 LATE_FILL: Final = 10.0 if SOAK else 1.0
 #: Seconds that the terminal's calls may take; a lost order is given up half as long again after that.
 TERMINAL_TIMEOUT: Final = 8.0 if SOAK else 1.0
 #: Seconds that an order is in flight while the next epoch starts.
 IN_FLIGHT: Final = 5.0 if SOAK else 1.0
+#: Bots that hear the market from one gateway.
+FEED_BOTS: Final = 500 if SOAK else 60
 #: Bots of a stable that is stopped as a whole.
 MANY_BOTS: Final = 200 if SOAK else 20
 #: Seconds for which a program writes as fast as it can.
@@ -33,3 +35,9 @@ STOPPED_SECONDS: Final = 30.0 if SOAK else 3.0
 STARTING_BOTS: Final = 500 if SOAK else 12
 #: Seconds for which the store's file is locked by somebody else.
 LOCKED_SECONDS: Final = 30.0 if SOAK else 2.0
+#: Bots, programs and seconds of the random rounds of faults on a whole stable.
+SOAK_BOTS: Final = int(os.environ.get("STABLEHAND_SOAK_BOTS", 100 if SOAK else 8))
+SOAK_PROGRAMS: Final = 5 if SOAK else 1
+SOAK_SECONDS: Final = float(os.environ.get("STABLEHAND_SOAK_MINUTES", 60)) * 60 if SOAK else 8.0
+#: Seconds that a fault of those rounds lasts: a stopped supervisor, a locked store, a busy machine.
+SOAK_FAULT: Final = 12.0 if SOAK else 1.5

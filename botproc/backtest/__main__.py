@@ -42,7 +42,10 @@ def _run(text: str, html: Path | None) -> dict[str, object]:
     if html is not None and not html.absolute().parent.is_dir():  # known before the work, not after it
         raise InvalidInput(f"{html}: there is no folder {html.absolute().parent}")
     started = time.monotonic()
-    with prepare(job) as ready, Engine(ready.account, ready.entrants, name=ready.name, folder=ready.folder) as engine:
+    with (
+        prepare(job) as ready,
+        Engine(ready.account, ready.entrants, name=ready.name, folder=ready.folder, home=ready.home) as engine,
+    ):
         played = engine.play()
         found = report.make(ready, played, time.monotonic() - started)
     if html is not None:

@@ -28,6 +28,8 @@ class PaperDesk:
         self._symbol = symbol
         self._sent = 0
         self.route: Route = self.execute
+        #: Why an entry is refused before it reaches the market; empty when it is not. An engine with guards sets it.
+        self.guard: Callable[[Order], str] = lambda _order: ""
 
     def symbol_info(self) -> dict[str, Any]:
         """SymbolInfo."""
@@ -100,7 +102,11 @@ class PaperDesk:
     def execute(self, order: Order) -> OrderResult:
         """Do what the gateway does with an order: the same request, the same reading of the answer."""
         terminal = self._terminal
-        if order.action != "open":
+        if order.action == "open":
+            reason = self.guard(order)
+            if reason:
+                return _refused(order, reason)
+        else:
             held = self._known(terminal.positions_get(ticket=order.position))
             if not held:
                 reason = f"there is no position {order.position}"

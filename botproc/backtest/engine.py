@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from botproc.backtest.guards import Denied, Guards, has_limits
 from botproc.backtest.seat import Note, Seat
 from botproc.backtest.turn import Turn
 from broker.api import DEAL_TYPE_BALANCE, DEAL_TYPE_BUY, AccountInfo, TradeDeal, TradePosition
@@ -45,6 +46,7 @@ class Played:
     spread_cost: float = 0.0
     closes: dict[str, list[float]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    denied: list[Denied] = field(default_factory=list)  # entries that a guard refused
     names: dict[int, str] = field(default_factory=dict)  # magic -> bot
 
 
@@ -69,8 +71,12 @@ class Engine:
     Raises StablehandError for what is wrong with account, files, strategies or parameters.
     """
 
-    def __init__(self, account: AccountConfig, entrants: Sequence[Entrant], *, name: str, folder: Path) -> None:
+    def __init__(
+        self, account: AccountConfig, entrants: Sequence[Entrant], *, name: str, folder: Path, home: Path | None = None
+    ) -> None:
+        """`folder` is where the account's files are, `home` what calendars are relative to (else the same)."""
         self._place = tempfile.TemporaryDirectory(prefix="stablehand-backtest-")
+        self._guards: Guards | None = None
         try:
             config = account.model_copy(update={"bars_per_second": "max"})
             self.terminal: PaperTerminal = Unkept(
@@ -80,6 +86,7 @@ class Engine:
                 Seat(self.terminal, each.bot_id, each.magic, each.config)
                 for each in sorted(entrants, key=lambda one: one.bot_id)
             ]
+            self._guard(config, {each.magic: each.config for each in entrants}, home or folder)
         except BaseException:
             self._place.cleanup()
             raise
@@ -89,17 +96,28 @@ class Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._guards is not None:
+            self._guards.close()
         self.terminal.close()
         self._place.cleanup()
 
+    def _guard(self, account: AccountConfig, bots: dict[int, BotConfig], home: Path) -> None:
+        if not has_limits(account, tuple(bots.values())):
+            return
+        self._guards = Guards(self.terminal, account, bots, place=Path(self._place.name), home=home)
+        for seat in self._seats:
+            seat.desk.guard = self._guards.entry
+
     def play(self, progress: Callable[[int], None] = lambda _: None) -> Played:
         """To the end of the feed; `progress` is told the market's clock now and then."""
-        terminal, seats = self.terminal, self._seats
+        terminal, seats, guards = self.terminal, self._seats, self._guards
         account = terminal.account_info()
         assert account is not None
         played = Played(account, names={seat.magic: seat.config.name for seat in seats})
         played.closes = {seat.config.market: [] for seat in seats}
         while (step := terminal.step()) is not None:
+            if guards is not None:
+                guards.look()
             if not step.closed:
                 continue
             self._answer(step)
@@ -110,6 +128,7 @@ class Engine:
         played.positions = terminal.positions_get() or ()
         played.notes = sorted((note for seat in seats for note in seat.notes), key=lambda note: note.at)
         played.decisions = sum(seat.decisions for seat in seats)
+        played.denied = guards.denied if guards is not None else []
         played.errors = sum(seat.errors for seat in seats)
         return played
 
@@ -144,7 +163,8 @@ class Engine:
 
     def _record(self, played: Played, step: Step) -> None:
         account = self.terminal.account
-        played.bars += len(step.closed)
+        # Larger bars are made of these.
+        played.bars += sum(bar.timeframe == self.terminal.series[bar.symbol].timeframe for bar in step.closed)
         played.times.append(step.time)
         played.balance.append(account.balance)
         if account.positions:

@@ -13,9 +13,11 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 
 from botproc.backtest.engine import Entrant
+from botproc.backtest.guards import check_calendars
 from botproc.loader import load
 from protocol.botconfig import TIMEFRAME_SECONDS, AccountConfig, BotConfig, Frozen
 from protocol.errors import InvalidInput, nearest
+from protocol.timeframes import buildable, can_build
 
 #: `EURUSD_H1.csv`: what a file's name says of its bars.
 _FILE: Final = re.compile(rf"(?P<symbol>.+)_(?P<timeframe>{'|'.join(TIMEFRAME_SECONDS)})\.csv", re.IGNORECASE)
@@ -49,6 +51,9 @@ class Ready:
     account: AccountConfig
     entrants: tuple[Entrant, ...]
     folder: Path
+    """Where the account's files are."""
+    home: Path
+    """What calendars are relative to."""
 
 
 def parse(raw: Any) -> Job:
@@ -66,7 +71,7 @@ def parse(raw: Any) -> Job:
 def prepare(job: Job) -> Iterator[Ready]:
     """Check everything that can be wrong before the first bar. Raises InvalidInput with one line."""
     with tempfile.TemporaryDirectory(prefix="stablehand-bars-") as place:
-        folder = Path(job.folder).expanduser()
+        folder = home = Path(job.folder).expanduser()
         account, bots = dict(job.account), [dict(bot) for bot in job.bots]
         if job.data is not None:
             folder = _from_file(Path(job.data).expanduser(), account, bots, Path(place))
@@ -82,7 +87,8 @@ def prepare(job: Job) -> Iterator[Ready]:
             raise InvalidInput(_first(error, f"account {job.name!r}", AccountConfig)) from None
         entrants = tuple(_entrant(bot, number, config) for number, bot in enumerate(bots, 1))
         _check_together(entrants, config)
-        yield Ready(job.name, config, entrants, folder)
+        check_calendars(config, [each.config for each in entrants], home)
+        yield Ready(job.name, config, entrants, folder, home)
 
 
 def _from_file(file: Path, account: dict[str, Any], bots: list[dict[str, Any]], place: Path) -> Path:
@@ -99,17 +105,35 @@ def _from_file(file: Path, account: dict[str, Any], bots: list[dict[str, Any]], 
             missing = "--market SYMBOL" if symbol is None else "--timeframe H1"
             raise InvalidInput(f"{file}: its name does not say what it holds", hint=f"say {missing}")
         bot.update(market=symbol, timeframe=timeframe)
-    markets = {(bot["market"], bot["timeframe"]) for bot in bots}
-    if len(markets) > 1:
-        shown = ", ".join(sorted(f"{symbol} {timeframe}" for symbol, timeframe in markets))
-        raise InvalidInput(f"one file holds one market, and the bots trade {shown}")
-    ((symbol, timeframe),) = markets
-    account.update(feed="replay", path=".", symbols=[symbol], timeframe=timeframe, start=None, end=None)
+    symbols = sorted({str(bot["market"]) for bot in bots})
+    if len(symbols) > 1:
+        raise InvalidInput(f"one file holds one market, and the bots trade {', '.join(symbols)}")
+    symbol = symbols[0]
+    if said and not _alike(said["symbol"], symbol):
+        raise InvalidInput(
+            f"{file}: it holds {said['symbol']}, and {bots[0].get('name', 'the bot')} trades {symbol}",
+            hint=f"--market {said['symbol']} plays it on that",
+        )
+    timeframe = said["timeframe"].upper() if said else min((bot["timeframe"] for bot in bots), key=_length)
+    account.update(
+        feed="replay", path=".", symbols=[symbol], timeframe=timeframe, resample_from=None, start=None, end=None
+    )
     wanted = f"{str(symbol).replace('/', '')}_{timeframe}.csv"
     if file.name == wanted:
         return file.parent
     (place / wanted).write_bytes(file.read_bytes())
     return place
+
+
+def _length(timeframe: object) -> int:
+    """Seconds; those of an unknown timeframe come last, and are complained of later."""
+    return TIMEFRAME_SECONDS.get(str(timeframe), 1 << 40)
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two names may be a symbol's: brokers put something before or behind, as in EURUSD.m."""
+    first, second = ("".join(filter(str.isalnum, name)).upper() for name in (one, other))
+    return first in second or second in first
 
 
 def _entrant(bot: dict[str, Any], number: int, account: AccountConfig) -> Entrant:
@@ -123,6 +147,11 @@ def _entrant(bot: dict[str, Any], number: int, account: AccountConfig) -> Entran
         near = nearest(config.market, list(account.symbols))
         hint = f"did you mean {near}?" if near else f"it has {', '.join(account.symbols)}"
         raise InvalidInput(f"bot {config.name!r}: the account has no {config.market}", hint=hint)
+    if not can_build(account.timeframe, config.timeframe):
+        raise InvalidInput(
+            f"bot {config.name!r}: {config.timeframe} bars cannot be put together from {account.timeframe}",
+            hint=f"they allow {', '.join(buildable(account.timeframe))}",
+        )
     return Entrant(bot_id, config)
 
 

@@ -36,6 +36,7 @@ def render(found: Mapping[str, Any]) -> str:
         _distribution(found),
         _bots(found),
         _trades(found),
+        _guards(found),
         _notes(found),
     ]
     return (
@@ -247,6 +248,18 @@ def _trades(found: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{name}</th>" for name in heads)
     summary = f"<summary>All {len(rows)} trades</summary>" if len(rows) > 1 else "<summary>One trade</summary>"
     return _section("Trades", f"<details>{summary}<table><tr>{head}</tr>{''.join(rows)}</table></details>")
+
+
+def _guards(found: Mapping[str, Any]) -> str:
+    if not found["guards"]:
+        return ""
+    rows = "".join(
+        f'<tr><td>{escape(one["guard"])}</td><td class="text">{escape(one["bot"])}</td><td>{one["entries"]}</td>'
+        f"<td>{figures.minute(one['first'])}</td><td>{figures.minute(one['last'])}</td></tr>"
+        for one in found["guards"]
+    )
+    head = '<tr><th>Guard</th><th class="text">Bot</th><th>Entries</th><th>First</th><th>Last</th></tr>'
+    return _section("Entries that a guard refused", f"<table>{head}{rows}</table>")
 
 
 def _notes(found: Mapping[str, Any]) -> str:

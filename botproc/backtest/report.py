@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from botproc.backtest.curve import drawdown, months, sharpe, thin
 from botproc.backtest.engine import Played
+from botproc.backtest.guards import told
 from botproc.backtest.job import Ready
 from botproc.backtest.trades import as_dicts, stats_of, trades_of
 from botproc.loader import build
@@ -20,7 +21,10 @@ _ACTIONS: Final = frozenset({"WARNING", "ERROR"})
 
 
 def make(ready: Ready, played: Played, seconds: float) -> dict[str, Any]:
-    """`{account, bots, period, result, per_bot, months, equity, trades, open, deals, notes}`; see docs/backtest.md."""
+    """`{account, bots, period, result, per_bot, months, equity, trades, open, deals, guards, notes}`; see
+
+    docs/backtest.md.
+    """
     trades = trades_of(played.deals, played.names)
     deals = [deal._asdict() | {"bot": played.names.get(deal.magic, "unattributed")} for deal in played.deals]
     for deal in deals:
@@ -48,6 +52,7 @@ def make(ready: Ready, played: Played, seconds: float) -> dict[str, Any]:
             for position in played.positions
         ],
         "deals": deals,
+        "guards": told(played.denied),
         "notes": [
             {"at": note.at, "bot": note.bot, "action": note.action, "text": note.text}
             for note in [each for each in played.notes if each.action in _ACTIONS][:_NOTES]

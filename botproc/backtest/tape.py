@@ -8,7 +8,7 @@ import pandas as pd
 from botproc.strategy import COLUMNS, Columns
 from botproc.window import Window, frame_of
 from broker.api import Rates
-from broker.market import TIMEFRAMES, closed_only
+from broker.market import TIMEFRAMES, aggregate, bar_ends, closed_only
 from broker.paper.feeds import ReplayFeed
 from broker.paper.terminal import PaperTerminal
 
@@ -17,8 +17,7 @@ class Tape:
     """The bars up to the market's clock; begins with those that closed before its start.
 
     Making a frame of every bar's window anew takes longer than most strategies do. Where all bars are known from
-    the start (a replay, in the timeframe of its files) one frame is made of them, and cut; what is later than the
-    clock is never in a cut.
+    the start (a replay) one frame is made of them, and cut; what is later than the clock is never in a cut.
     """
 
     def __init__(self, terminal: PaperTerminal, symbol: str, timeframe: str, size: int) -> None:
@@ -27,11 +26,14 @@ class Tape:
         self._whole: pd.DataFrame | None = None
         self._window = Window(size)
         self._count = 0
-        if isinstance(terminal.feed, ReplayFeed) and timeframe == series.timeframe:
-            self._whole = frame_of(series.rates)
-            self._columns = {name: series.rates[name].astype(np.float64) for name in COLUMNS}
-            self._times: list[int] = series.rates["time"].tolist()
-            self._count = series.opened - series.forming
+        if timeframe != series.timeframe:
+            terminal.watch(series, timeframe)  # its steps tell when such a bar closes
+        if isinstance(terminal.feed, ReplayFeed):
+            all_bars = series.rates if timeframe == series.timeframe else aggregate(series.rates, timeframe)
+            self._whole = frame_of(all_bars)
+            self._columns = {name: all_bars[name].astype(np.float64) for name in COLUMNS}
+            self._times: list[int] = all_bars["time"].tolist()
+            self._count = int(np.searchsorted(bar_ends(all_bars["time"], timeframe), terminal.now, side="right"))
             return
         rates: Rates | None = terminal.copy_rates_from_pos(symbol, TIMEFRAMES[timeframe], 0, size + 1)
         if rates is not None:

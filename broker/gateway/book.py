@@ -182,11 +182,14 @@ class Book:
 
     # --- rules -----------------------------------------------------------------------------------
 
-    def refuse(self, order: Order, now: float, ttl: float) -> str:
-        """Why this new order may not be executed; empty when it may. `now`: CLOCK_MONOTONIC seconds."""
+    def refuse(self, order: Order, now: float, ttl: float, wall: float | None = None) -> str:
+        """Why this new order may not be executed; empty when it may. `now`: CLOCK_MONOTONIC seconds.
+
+        `wall`: Unix seconds, by which a decision of another host is judged; None: not judged.
+        """
         if order.gateway_boot != self.boot:
             return "meant for another gateway process: attach again"
-        reason = self.veto(order, now, ttl)
+        reason = self.veto(order, now, ttl, wall)
         if reason or order.action != "open":
             return reason
         entries = self._decisions.get(order.bot_id)
@@ -195,7 +198,7 @@ class Book:
             return f"this decision has had its entry: {taken}"
         return ""
 
-    def veto(self, order: Order, now: float, ttl: float) -> str:
+    def veto(self, order: Order, now: float, ttl: float, wall: float | None = None) -> str:
         """The rules that time can change, asked again just before the send. Safe from any thread."""
         fence = self.fences.get(order.bot_id)
         if fence is None or order.epoch > fence.epoch:
@@ -212,6 +215,9 @@ class Book:
                 return f"decided {age:.1f} s ago; at most {ttl:g} s"
             if age < -_CLOCK_SLACK:
                 return "decided in the future"
+        elif wall is not None and abs(wall - order.decided_at) > ttl:
+            # Another host's clock, or one of before a reboot: only the time of day can be compared.
+            return f"decided {wall - order.decided_at:.1f} s ago by the clocks of two hosts; at most {ttl:g} s"
         if order.action == "open":
             return self._veto_entry(order)
         return ""

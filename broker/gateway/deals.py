@@ -26,6 +26,7 @@ class Deals:
             self.last_deal = last_deal_ticket(connection)
             self.realised: dict[int, float] = realised_by_magic(connection)
         self.last_order = 0
+        self.looked = False  # whether the terminal's deals have been read since it was connected to
         self._last_time = 0
         self.unbooked: list[DealRow] = []  # read from the terminal, not yet in the ledger
 
@@ -39,6 +40,7 @@ class Deals:
         if deals is None:
             log.warning("deals cannot be read: %s; next try with the next step", self._terminal.last_error())
             return 0
+        self.looked = True
         # Those of the last second come again with each call; only the first look has to see all of them.
         known = self.last_deal
         fresh = [deal for deal in deals if deal.ticket > known]

@@ -58,6 +58,8 @@ class Executor:
         self._hang_limit = hang_limit
         #: Why the guards refuse an entry; empty when they do not.
         self.guard: Callable[[Order], str] = lambda _order: ""
+        #: Why nothing may be sent at all; with True the terminal is asked first.
+        self.bar: Callable[[bool], str] = lambda _look: ""
         self._claimed: set[int] = memory.claimed()  # deals that are known to be an order's
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
@@ -91,9 +93,12 @@ class Executor:
     def _veto(self, pending: Pending) -> str:
         if self.unresolved:
             return f"held: the outcome of order {self.unresolved[0].id} is not known yet"
+        barred = self.bar(False)
+        if barred:
+            return barred
         if pending.ours:
             return ""
-        return self._book.veto(pending.order, time.monotonic(), pending.ttl)
+        return self._book.veto(pending.order, time.monotonic(), pending.ttl, time.time())
 
     def _finish(self, outcomes: Sequence[Outcome], answer: Answer) -> None:
         """Commit results and new deals, then answer. What cannot be written is answered, and written later."""
@@ -120,6 +125,9 @@ class Executor:
             tick = self._terminal.symbol_info_tick(order.symbol)
             if filling is None or tick is None:
                 return refusal(pending.id, f"{order.symbol}: {self._terminal.last_error()[1]}")
+            barred = self.bar(True)  # last: nothing stands between this look and the send
+            if barred:
+                return refusal(pending.id, barred)
             answer = self._terminal.order_send(request_of(order, filling, tick.bid, tick.ask))
         except Exception as error:
             # Whatever it was, the request may have reached the market: it is found out, not assumed.
@@ -211,6 +219,9 @@ class Executor:
     def resolve(self) -> list[OrderResult]:
         """Look for orders whose answer was lost; those that are clear now, committed."""
         if not self.unresolved:
+            return []
+        if self.bar(True):  # what another account shows says nothing of ours
+            self._unresolved_since = time.monotonic()
             return []
         info = self._terminal.terminal_info()
         deals = self._terminal.history_deals_get(0, FAR)

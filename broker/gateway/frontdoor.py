@@ -22,6 +22,7 @@ from broker.paper.terminal import Step
 from protocol.codec import decode, encode
 from protocol.errors import BadFrame
 from protocol.messages import Admit, Attach, BarDone, Call, CallResult, Detach, Fence, Order, OrderQuery, RosterEntry
+from protocol.seldom import Seldom
 from protocol.spec import RunSpec
 from store.database import Database
 
@@ -42,6 +43,7 @@ class FrontDoor:
         self._sockets = sockets
         self.hub = Hub(sockets.market, boot)
         self.lockstep = Lockstep() if side.terminal.lockstep else None
+        self._may_complain = Seldom()
         self._held: dict[str, Pending] = {}  # lockstep: orders that wait for their round
         self.sessions = Sessions(spec.installation, book, self.hub.synced, self._read_for, sockets.reply)
         account = side.terminal.account_info()
@@ -135,7 +137,8 @@ class FrontDoor:
                 self._sockets.dropped += 1
             except Exception:
                 self._sockets.dropped += 1
-                log.exception("a frame of a run could not be handled")
+                if self._may_complain():  # with its traceback: it is a defect of ours
+                    log.exception("a frame of a run could not be handled (%d dropped so far)", self._sockets.dropped)
 
     def _handle(self, frames: list[zmq.Frame]) -> None:
         identity, frame = frames[0].bytes, frames[-1].bytes
@@ -185,6 +188,7 @@ class FrontDoor:
         if isinstance(view, ReadFailed):
             self.sessions.refuse(identity, str(view), retry=view.retry)
             return
+        self.sessions.netting = view.netting  # not known before where the terminal was away
         if self.sessions.overtaken(message):
             self.sessions.ask(identity, message)  # by a fence, or by another bot on a netting account
             return

@@ -13,6 +13,7 @@ from protocol.codec import encode, pack
 from protocol.messages import Bar
 
 _SYNC = SYNC.encode()
+_BURST = 1_000  # subscriptions taken before the other sockets get their turn
 
 
 class Closed(Protocol):
@@ -67,7 +68,7 @@ class Hub:
     def read_subscriptions(self) -> list[str]:
         """Take note of who has subscribed; the tokens of runs whose subscriptions are in force since now."""
         fresh: list[str] = []
-        while True:
+        for _ in range(_BURST):
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -80,6 +81,7 @@ class Hub:
                 fresh.append(token)
             else:
                 self._synced.discard(token)
+        return fresh
 
     def synced(self, token: str) -> bool:
         """Whether this run's subscriptions are in force."""

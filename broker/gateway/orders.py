@@ -57,7 +57,7 @@ class Orders:
             self._new(identity, session, order, digest)
 
     def _new(self, identity: Identity, session: Session, order: Order, digest: str) -> None:
-        reason = self._book.refuse(order, time.monotonic(), session.ttl)
+        reason = self._book.refuse(order, time.monotonic(), session.ttl, time.time())
         if reason:
             result = _refused(order.id, reason)
             self._book.settle(result, digest)

@@ -13,6 +13,7 @@ import zmq
 
 from broker.gateway.service import Gateway
 from broker.gateway.terminals import open_terminal
+from broker.gateway.told import Told
 from protocol.errors import StablehandError
 from protocol.link import BusLink
 from protocol.messages import Bye
@@ -41,13 +42,14 @@ def run_gateway(spec: RunSpec) -> int:
 
 def _open(context: zmq.Context[Any], spec: RunSpec) -> Gateway:
     ledger = open_database(Path(spec.data_dir) / f"ledger-{spec.account_name}.db", "ledger", keep=True)
+    told = Told()
     try:
-        terminal = open_terminal(spec)
+        terminal = open_terminal(spec, told)
     except BaseException:
         ledger.close()
         raise
     try:
-        return Gateway(context, spec, terminal, ledger)
+        return Gateway(context, spec, terminal, ledger, told)
     except BaseException:
         terminal.close()
         ledger.close()
@@ -66,6 +68,8 @@ def _stop_on_signals(gateway: Gateway) -> None:
 def _say_why(context: zmq.Context[Any], spec: RunSpec, reason: str) -> None:
     """Tell the log and the supervisor why this account cannot be used."""
     log.error("account %s cannot be used: %s", spec.account_name, reason)
+    if not spec.bus:
+        return  # one that runs by itself: its log is all there is
     link = BusLink(context, spec, Progress(), lambda _message: None, dict)
     link.start()
     link.send(Bye(token=spec.token, reason=reason))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
 import numpy as np
 
-from broker.api import READS, RES_E_INTERNAL_FAIL, Terminal
+from broker.api import READS, RES_E_NOT_FOUND, Terminal
 from broker.market import TIMEFRAMES, closed_only
 from protocol.codec import pack
 from protocol.errors import nearest
@@ -55,10 +55,15 @@ def plain(value: Any) -> Any:
 
 
 class Reader:
-    """For the terminal thread. `changed` must be called after each step and each order."""
+    """For the terminal thread. `changed` must be called after each step and each order.
 
-    def __init__(self, terminal: Terminal) -> None:
+    `told` gives the opening time of the last bar that was published of a symbol and timeframe: a history must end
+    with it. None: with the last closed one.
+    """
+
+    def __init__(self, terminal: Terminal, told: Callable[[str, str], int | None] = lambda _s, _t: None) -> None:
         self._terminal = terminal
+        self._told = told
         self._infos: dict[str, bytes] = {}
         self._bars: dict[tuple[str, str], tuple[int, Any]] = {}
         self._account: tuple[bytes, bool] | None = None
@@ -114,11 +119,13 @@ class Reader:
             return known
         info = self._terminal.symbol_info(symbol)
         if info is None or not self._terminal.symbol_select(symbol, True):
-            if self._terminal.last_error()[0] <= RES_E_INTERNAL_FAIL:
+            code, text = self._terminal.last_error()
+            if code != RES_E_NOT_FOUND:
                 raise self._failed(symbol)
             names = [one.name for one in self._terminal.symbols_get() or ()]
             near = nearest(symbol, names)
-            raise ReadFailed(f"unknown symbol {symbol}" + (f"; did you mean {near}?" if near else ""))
+            said = f": {text}" if symbol in text else ""
+            raise ReadFailed(f"unknown symbol {symbol}{said}" + (f"; did you mean {near}?" if near else ""))
         self._infos[symbol] = pack(plain(info))
         return self._infos[symbol]
 
@@ -128,17 +135,20 @@ class Reader:
         wanted = min(max(lookback, 1), _BARS_KEPT)
         kept = self._bars.get((symbol, timeframe))
         if kept is None or kept[0] < wanted:
-            # One more than asked for: the forming bar is not closed.
-            rates = self._terminal.copy_rates_from_pos(symbol, TIMEFRAMES[timeframe], 0, wanted + 1)
+            last = self._told(symbol, timeframe)
+            # One more than asked for: the forming bar is not closed; and one that may have closed and is not told yet.
+            more = 1 if last is None else 2
+            rates = self._terminal.copy_rates_from_pos(symbol, TIMEFRAMES[timeframe], 0, wanted + more)
             if rates is None:
                 raise self._failed(f"bars of {symbol} {timeframe}")
-            kept = self._bars[(symbol, timeframe)] = wanted, closed_only(rates, timeframe, now)
+            closed = closed_only(rates, timeframe, now) if last is None else rates[rates["time"] <= last]
+            kept = self._bars[(symbol, timeframe)] = wanted, closed
         return kept[1][-wanted:]
 
     def _failed(self, what: str) -> ReadFailed:
-        """What the terminal said. Without a connection to it nothing is wrong with the asker: it may ask again."""
+        """What the terminal said. Where it does not know the thing asked for it never will; all else may pass."""
         code, text = self._terminal.last_error()
-        return ReadFailed(f"{what}: {text}", retry=code <= RES_E_INTERNAL_FAIL)
+        return ReadFailed(f"{what}: {text}", retry=code != RES_E_NOT_FOUND)
 
 
 def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: bool) -> bytes:

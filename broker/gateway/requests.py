@@ -27,13 +27,15 @@ def status_of(retcode: int) -> Literal["done", "refused", "unknown"]:
 
 
 def filling_of(info: Mapping[str, Any]) -> int:
-    """A filling mode that the symbol allows: IOC or FOK by its bits, RETURN where execution is not by market."""
+    """A filling mode that the symbol allows: FOK or IOC by its bits, RETURN where execution is not by market."""
     modes = int(info["filling_mode"])
     if modes & _SYMBOL_FOK:
         return api.ORDER_FILLING_FOK
     if modes & _SYMBOL_IOC:
         return api.ORDER_FILLING_IOC
-    return api.ORDER_FILLING_RETURN
+    # Market execution never takes RETURN: where the broker tells no mode at all, all or nothing is the usual one.
+    market = int(info["trade_exemode"]) == api.SYMBOL_TRADE_EXECUTION_MARKET
+    return api.ORDER_FILLING_FOK if market else api.ORDER_FILLING_RETURN
 
 
 def request_of(order: Order, filling: int, bid: float, ask: float) -> dict[str, Any]:

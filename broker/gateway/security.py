@@ -10,10 +10,13 @@ from typing import Any, Final
 import zmq
 from zmq.utils import z85
 
+from protocol.seldom import Seldom
 from protocol.wake import WakeFd
 
 #: The domain of the control socket: nobody but the operator may come in there, and he nowhere else.
 CONTROL: Final = "control"
+#: The domain of the link of a gateway that runs by itself: only its stable comes in there.
+LINK: Final = "link"
 _ADDRESS: Final = "inproc://zeromq.zap.01"
 #: Seconds that a handshake may take; then the client begins a new one. A run may come before its fence: its
 #: handshake waits so long for the key, for a client that was refused never connects again.
@@ -30,11 +33,12 @@ class Gatekeeper:
     The key is the connection's user id, so that a run cannot speak in another bot's name.
     """
 
-    def __init__(self, context: zmq.Context[Any], operator: str = "") -> None:
-        self._operator = operator
+    def __init__(self, context: zmq.Context[Any], operator: str = "", stable: str = "") -> None:
+        self._one_of = {CONTROL: operator, LINK: stable}  # domain -> the one key that opens it
         self._bot_of: dict[str, int] = {}  # key -> bot; replaced as a whole
         self._reader_of: dict[str, int] = {}  # the same for those who may only read
         self.refused = 0  # connections whose key did not become known in time
+        self._may_say, self._may_warn = Seldom(), Seldom()
         self._asking: list[tuple[float, str, list[bytes]]] = []  # since, key, envelope and number of a request
         self._wake = WakeFd()
         self._handler: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -96,13 +100,14 @@ class Gatekeeper:
         if len(request) < 7 or request[5] != b"CURVE":
             return
         key = z85.encode(request[6]).decode()
-        if request[2] == CONTROL.encode():
-            admitted = bool(self._operator) and key == self._operator
+        domain = request[2].decode("utf-8", "replace")
+        if domain in self._one_of:
+            admitted = bool(self._one_of[domain]) and key == self._one_of[domain]
             self.refused += not admitted
             code = [b"200", b"OK", b"operator", b""] if admitted else [b"400", b"unknown key", b"", b""]
             self._handler.send_multipart([*frames[:body], b"1.0", request[1], *code])
             return
-        if not self._knows(key):
+        if not self._knows(key) and self._may_say():
             log.info("a connection waits for its key to become known")
         self._asking.append((time.monotonic(), key, [*frames[:body], b"1.0", request[1]]))
         del self._asking[:-_ASKING_KEPT]
@@ -118,7 +123,8 @@ class Gatekeeper:
                 left.append((since, key, head))
             else:
                 self.refused += 1
-                log.warning("a connection's key did not become known (%d so far)", self.refused)
+                if self._may_warn():
+                    log.warning("a connection's key did not become known (%d so far)", self.refused)
         self._asking = left
 
     def _knows(self, key: str) -> bool:

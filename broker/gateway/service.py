@@ -17,9 +17,11 @@ from broker.gateway.frontdoor import FrontDoor
 from broker.gateway.halting import Halting
 from broker.gateway.halting_desk import HaltDesk
 from broker.gateway.inbox import Inbox
+from broker.gateway.servedlink import ServedLink
 from broker.gateway.sockets import Sockets
 from broker.gateway.terminal_side import TerminalSide
 from broker.gateway.terminals import HeldTerminal
+from broker.gateway.told import Told
 from broker.guards import Limits
 from protocol.codec import encode
 from protocol.link import HELLO_AGAIN, BusLink
@@ -58,8 +60,11 @@ class Gateway:
     It takes over the terminal and the ledger, and closes them. Raises zmq.ZMQError when an address is taken.
     """
 
-    def __init__(self, context: zmq.Context[Any], spec: RunSpec, terminal: HeldTerminal, ledger: Database) -> None:
+    def __init__(
+        self, context: zmq.Context[Any], spec: RunSpec, terminal: HeldTerminal, ledger: Database, told: Told
+    ) -> None:
         self._spec = spec
+        self._terminal = terminal
         self._ledger = ledger
         self.boot = uuid.uuid4().hex[:16]
         self._inbox = Inbox()
@@ -86,7 +91,13 @@ class Gateway:
         self._halting.flatten, self._halting.lifted = self._side.flatten, self._side.lifted
         self._sockets = Sockets(context, spec)
         self._door = FrontDoor(spec, self.boot, self._book, ledger, self._side, self._sockets)
-        self._link = BusLink(context, spec, progress, self._hear, self._hello)
+        # One that runs by itself is come to; one of an installation goes to its supervisor.
+        self._link: BusLink | ServedLink = (
+            ServedLink(context, spec, self._hear, self._hello)
+            if "link" in spec.gateway_bind
+            else BusLink(context, spec, progress, self._hear, self._hello)
+        )
+        told.to(self._link.history)
         self._desk = HaltDesk(self._halting, spec.account_name, lambda: {one.name for one in self._roster.values()})
         self._halting.changed = self._tell_halts
         self._fencing = Fencing(
@@ -178,6 +189,11 @@ class Gateway:
         self._pulsing = False
         self._door.turn()  # a step that failed is tried again
         now = time.monotonic()
+        trouble = self._terminal.barred()
+        if figures is None and trouble:  # the account's own figures stay those of before
+            figures = Figures(account={}, bots=[], time=float(self._terminal.now), connected=False)
+        if figures is not None and trouble:
+            figures = figures.model_copy(update={"trouble": trouble, "connected": not self._terminal.held()})
         # Without a supervisor nothing is queued for it: it is told anew once it has come back.
         if figures is None or now - self._figures[0] < _FIGURES or self._link.orphaned_for() > 0:
             return

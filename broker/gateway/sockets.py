@@ -11,6 +11,9 @@ from protocol.keys import KeyPair, secure_server
 from protocol.spec import RunSpec
 
 _HIGH_WATER: Final = 20_000
+_QUEUED: Final = 1_000  # frames of one peer that wait to be read: a run has one order or question on its way
+#: Bytes of one frame. An order is small; the market hears subscriptions only; a halt is a line.
+_LARGEST: Final = {"orders": 1024 * 1024, "market": 4096, "control": 64 * 1024}
 
 
 class Sockets:
@@ -18,7 +21,8 @@ class Sockets:
 
     def __init__(self, context: zmq.Context[Any], spec: RunSpec) -> None:
         pair = KeyPair(spec.gateway_key, spec.gateway_secret) if spec.gateway_secret else None
-        self.gatekeeper = Gatekeeper(context, spec.operator_key) if pair else None
+        stable = spec.server_key if "link" in spec.gateway_bind else ""
+        self.gatekeeper = Gatekeeper(context, spec.operator_key, stable) if pair else None
         self.orders: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.market: zmq.Socket[bytes] = context.socket(zmq.XPUB)
         #: Where halts come in when no supervisor answers; None in an installation that names no place for it.
@@ -26,14 +30,16 @@ class Sockets:
         if "control" in spec.gateway_bind:
             self.control = context.socket(zmq.ROUTER)
             secure_server(self.control, pair, CONTROL)
-        for socket in (self.orders, self.market, *([self.control] if self.control else [])):
+        made = {"orders": self.orders, "market": self.market, **({"control": self.control} if self.control else {})}
+        for name, socket in made.items():
             if socket is not self.control:
                 secure_server(socket, pair)
             for option, value in (
                 (zmq.LINGER, 0),
                 (zmq.BACKLOG, 4096),
                 (zmq.SNDHWM, _HIGH_WATER),
-                (zmq.RCVHWM, _HIGH_WATER),
+                (zmq.RCVHWM, _QUEUED),
+                (zmq.MAXMSGSIZE, _LARGEST[name]),
                 (zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000)),
             ):
                 socket.setsockopt(option, value)

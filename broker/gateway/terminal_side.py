@@ -18,7 +18,7 @@ from broker.gateway.memory import Memory, Pending
 from broker.gateway.queries import Queries, QueryFailed
 from broker.gateway.reading import Reader, ReadFailed, View
 from broker.gateway.terminal_thread import TerminalThread, Urgency
-from broker.gateway.terminals import HeldTerminal, hang_limit_of, settle_of
+from broker.gateway.terminals import HeldTerminal, hang_limit_of, is_apart, settle_of
 from broker.guards import Limits
 from broker.paper.terminal import Step
 from protocol.codec import encode
@@ -56,14 +56,15 @@ class TerminalSide:
         self._inbox = inbox
         self._roster = roster
         self.ended = False  # the feed has no further step
-        self._reader = Reader(terminal)
+        self._reader = Reader(terminal, terminal.last_closed)
         self._deals = Deals(terminal, ledger, self._bot_of)
         self._memory = Memory(ledger, self._deals)
         account = spec.account
         assert account is not None
         self._hang_limit = hang_limit_of(account)
         # The embedded terminal tells of every deal with the step or the order that made it.
-        self._must_look = account.terminal != "embedded"
+        self._must_look = is_apart(account)
+        self._may_be_away = account.kind == "mt5"
         self._executor = Executor(
             terminal,
             self._memory,
@@ -107,6 +108,7 @@ class TerminalSide:
             forgiven=halting.forgiven,
         )
         self._executor.guard = self.guarding.entry
+        self._executor.bar = self._barred
         interval = None if terminal.lockstep else terminal.interval
         self._thread = TerminalThread(self._execute, self._step, interval)
         self.on_step: Callable[[Step | None], None] = lambda _step: None  # None: it failed, and may be tried again
@@ -178,10 +180,14 @@ class TerminalSide:
 
         def there() -> None:
             try:
+                held = self.terminal.held()
+                if held:
+                    raise ReadFailed(held, retry=True)
                 unknown = "" if message.read_only else self._executor.holds(message.bot_id)
                 if unknown:
                     # Its position may still change by that order: a run begins with one that is known.
                     raise ReadFailed(f"the outcome of order {unknown} is not known yet", retry=True)
+                self.terminal.follow(message.symbol, message.timeframe)
                 view = self._reader.view(
                     message.symbol, message.timeframe, message.lookback, message.magic, self.terminal.now
                 )
@@ -215,7 +221,9 @@ class TerminalSide:
 
     def _catch_up(self) -> None:
         self._progress.move(Phase.IDLE, self._hang_limit)
-        self._deals.collect()
+        self._tend()
+        if not self.terminal.held():
+            self._deals.collect()
         self._resolve()
         self._flatten()
         self._memory.flush()
@@ -224,8 +232,9 @@ class TerminalSide:
         self._progress.move(Phase.IDLE, self._hang_limit)
         figures = None
         try:
+            self._tend()
             self._resolve()
-            if self._must_look:
+            if self._must_look and not self.terminal.held():
                 self._deals.collect()
             self._flatten()
             if not self.terminal.lockstep:  # there only the market's own moments count, so that it comes out alike
@@ -235,6 +244,19 @@ class TerminalSide:
             figures = self._queries.figures()
         finally:
             self._inbox.post(self.on_pulse, figures)
+
+    def _tend(self) -> None:
+        """See to the connection; what happened while there was none is read before anything is sent."""
+        if self.terminal.tend():
+            self._deals.looked = False
+            self._reader.changed()
+            self._deals.collect()
+
+    def _barred(self, look: bool) -> str:
+        reason = self.terminal.barred(look=look)
+        if not reason and self._may_be_away and not self._deals.looked:
+            return "the deals of the account have not been read yet"
+        return reason
 
     def _resolve(self) -> None:
         if self._executor.unresolved:

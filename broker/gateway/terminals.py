@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from broker.api import Terminal
+from broker.mt5.terminal import open_mt5
 from broker.paper.remote import open_remote
 from broker.paper.terminal import PaperTerminal, Step
 from protocol.botconfig import AccountConfig
@@ -29,12 +31,30 @@ class HeldTerminal(Terminal, Protocol):
     def step(self) -> Step | None: ...
     def close(self) -> None: ...
 
+    # What only a terminal that may be away has to say; `broker.steady` answers for the others.
+    def tend(self) -> bool: ...
+    def held(self) -> str: ...
+    def barred(self, *, look: bool = False) -> str: ...
+    def follow(self, symbol: str, timeframe: str) -> None: ...
+    def last_closed(self, symbol: str, timeframe: str) -> int | None: ...
 
-def open_terminal(spec: RunSpec) -> HeldTerminal:
-    """The terminal of the account. Raises StablehandError with the reason why it cannot be used."""
+
+#: Tells people one line; whether something is wrong since now.
+Tell = Callable[[str, bool], None]
+
+
+def open_terminal(spec: RunSpec, tell: Tell) -> HeldTerminal:
+    """The terminal of the account. Raises StablehandError with the reason why it cannot be used.
+
+    `tell` is called on the terminal's thread with what a real terminal's connection comes to.
+    """
     if spec.account is None:
         raise StablehandError(f"gateway {spec.name} has no account to hold")
     folder, base = Path(spec.data_dir), Path(spec.config_dir)
+    if spec.account.kind == "mt5":
+        return cast(
+            HeldTerminal, open_mt5(spec.account, name=spec.account_name, folder=folder, base_dir=base, tell=tell)
+        )
     if spec.account.terminal == "process":
         # Its functions are made by name, which a protocol's check cannot see.
         return cast(HeldTerminal, open_remote(spec.account, name=spec.account_name, folder=folder, base_dir=base))
@@ -42,11 +62,19 @@ def open_terminal(spec: RunSpec) -> HeldTerminal:
     return PaperTerminal(spec.account, name=spec.account_name, database=database, base_dir=base)
 
 
+def is_apart(account: AccountConfig) -> bool:
+    """Whether the terminal is another process: it outlives the gateway, and does things that nobody here asked for."""
+    return account.kind == "mt5" or account.terminal != "embedded"
+
+
 def settle_of(account: AccountConfig) -> float:
     """Seconds after which the absence of a deal counts: longer than a request can still be on its way."""
-    return _SETTLE_EMBEDDED if account.terminal == "embedded" else 1.5 * account.terminal_timeout_seconds + 0.5
+    return 1.5 * account.terminal_timeout_seconds + 0.5 if is_apart(account) else _SETTLE_EMBEDDED
 
 
 def hang_limit_of(account: AccountConfig) -> float:
     """Seconds that one call may last before the gateway counts as hung."""
-    return max(_HANG_LIMIT, account.terminal_timeout_seconds + 5.0)
+    longest = account.terminal_timeout_seconds
+    if account.kind == "mt5":
+        longest = max(longest, account.connect_timeout_seconds)
+    return max(_HANG_LIMIT, longest + 5.0)

@@ -8,11 +8,12 @@ import numpy as np
 
 from broker import api
 from broker.api import RES_E_INVALID_PARAMS, RES_E_NOT_FOUND, Rates, Ticks, When
-from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, can_build, most_bars
+from broker.market import TIMEFRAME_NAMES, aggregate, bar_ends, most_bars
 from broker.paper.answers import Failed, answers
 from broker.paper.core import Core
 from broker.paper.path import tick_prices
 from broker.paper.series import Series
+from protocol.timeframes import buildable, can_build
 
 
 def seconds(moment: object, name: str) -> float:
@@ -65,7 +66,8 @@ class Bars(Core):
         if name is None:
             raise Failed(RES_E_INVALID_PARAMS, 'Invalid "timeframe" argument')
         if not can_build(series.timeframe, name):
-            raise Failed(RES_E_NOT_FOUND, f"Terminal: Not found (no {name} bars: the feed has {series.timeframe})")
+            allowed = ", ".join(buildable(series.timeframe))
+            raise Failed(RES_E_NOT_FOUND, f"Terminal: Not found (no {name} bars: the feed allows {allowed})")
         if name != series.timeframe:
             self.watch(series, name)
         return series, name

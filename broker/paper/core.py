@@ -209,8 +209,8 @@ class Core:
     def watch(self, series: Series, timeframe: str) -> None:
         """From now on, steps also tell when bars of this larger timeframe close."""
         key = (series.spec.name, timeframe)
-        if key not in self.watched and series.opened:
-            end = larger_end(series, timeframe)
+        if key not in self.watched:
+            end = larger_end(series, timeframe) if series.opened else NEVER  # until its first bar opens
             self.watched[key] = end if end > self.now else NEVER
 
 

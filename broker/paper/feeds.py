@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from broker.api import Rates
-from broker.market import aggregate, bar_ends, can_build
+from broker.market import aggregate, bar_ends
 from broker.paper.csvbars import CsvBars, read_bars
 from broker.paper.series import Series
 from broker.paper.synthetic import CHUNK, FIRST, START, State, base_time, history_bars, make_chunk
@@ -17,6 +17,7 @@ from broker.paper.terms import check_names, with_terms
 from broker.symbols import spec_for_prices, spec_of
 from protocol.botconfig import TIMEFRAME_SECONDS, AccountConfig
 from protocol.errors import InvalidInput
+from protocol.timeframes import buildable, can_build
 
 _DAY: Final = 86_400
 _SLACK: Final = 7 * _DAY  # a start on a holiday is not outside the data
@@ -218,7 +219,7 @@ def _read(folder: Path, symbol: str, config: AccountConfig) -> CsvBars:
     if not can_build(base, config.timeframe):
         raise InvalidInput(
             f"resample_from {base}: {config.timeframe} bars cannot be put together from {base}",
-            hint="the smaller timeframe must go into the larger without a rest",
+            hint=f"they allow {', '.join(buildable(base)[1:]) or 'no other'}",
         )
     file = read_bars(folder / f"{_file_name(symbol)}_{base}.csv", base)
     return file if base == config.timeframe else replace(file, rates=aggregate(file.rates, config.timeframe))

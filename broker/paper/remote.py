@@ -25,8 +25,9 @@ from broker.api import (
     RES_S_OK,
 )
 from broker.paper import wire
-from broker.paper.server import FUNCTIONS
+from broker.paper.server import EXIT_HELD, FUNCTIONS
 from broker.paper.terminal import Step
+from broker.steady import Steady
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 from store.errors import StoreError
@@ -37,7 +38,7 @@ _YES_OR_NO: Final = frozenset(
 _START: Final = 20.0  # seconds for the process to come up
 
 
-class RemoteTerminal:
+class RemoteTerminal(Steady):
     """For one thread. `timeout`: seconds that a call may take.
 
     The 32 functions are made on demand: each asks the other process by its name.
@@ -168,9 +169,12 @@ def open_remote(account: AccountConfig, *, name: str, folder: Path, base_dir: Pa
     while time.monotonic() < until:
         if terminal.hello():
             return terminal
-        if process.poll() is not None:
+        # A terminal that is there, and only slow to answer, holds the account's lock: it is asked again.
+        if process.poll() not in (None, EXIT_HELD):
             raise InvalidInput(f"account {name}: its terminal ended with code {process.returncode}; see its log")
         time.sleep(0.05)
+    if process.poll() == EXIT_HELD:
+        raise InvalidInput(f"account {name}: another terminal holds it, and does not answer within {_START:g} s")
     process.kill()
     process.wait(5)
     raise InvalidInput(f"account {name}: its terminal did not come up within {_START:g} s")

@@ -29,6 +29,8 @@ from store.errors import StoreError
 #: The functions of MetaTrader; `step`, `hello`, `is_open` and `end` besides are the paper terminal's own.
 FUNCTIONS: Final = frozenset(name for name in vars(Terminal) if not name.startswith("_"))
 ORPHAN_AFTER: Final = 60.0
+#: Exit code while another process holds the account.
+EXIT_HELD: Final = 75
 _TICK: Final = 0.5
 #: A peer that sends half a frame, or reads nothing, may hold the terminal up for so long.
 _PATIENCE: Final = 2.0
@@ -129,7 +131,7 @@ class Server:
 
 
 def main() -> int:
-    """The command line: exit code 75 while another process holds the account, 78 when it cannot be used."""
+    """The command line: exit code EXIT_HELD, or 78 when the account cannot be used."""
     path = Path(sys.argv[1])
     told = json.load(sys.stdin)
     try:
@@ -149,7 +151,7 @@ def main() -> int:
                 server.close()
     except StablehandError as error:
         sys.stderr.write(error.line() + "\n")
-        return 75 if error.code == "conflict" else 78
+        return EXIT_HELD if error.code == "conflict" else 78
     return 0
 
 

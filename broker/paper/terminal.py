@@ -13,6 +13,7 @@ from broker.paper.history import History
 from broker.paper.moments import ClosedBar, Step
 from broker.paper.reads import Reads
 from broker.paper.series import Series
+from broker.steady import Steady
 
 #: What a step gives stands here too, beside the terminal that gives it.
 __all__ = ["VERSION", "ClosedBar", "PaperTerminal", "Step"]
@@ -20,7 +21,7 @@ __all__ = ["VERSION", "ClosedBar", "PaperTerminal", "Step"]
 VERSION: Final = (500, 6231, "27 Sep 2026")
 
 
-class PaperTerminal(Reads, Bars, History, Clock):
+class PaperTerminal(Reads, Bars, History, Clock, Steady):
     """One paper account and its market. Not for several threads at once, as the real one.
 
     A new account begins at the feed's start, with a deposit; an old one goes on where its database says.

@@ -55,7 +55,7 @@ def _backtest(
         str | None, typer.Option("--market", metavar="SYMBOL", help="What the file holds, where its name says it not.")
     ] = None,
     timeframe: Annotated[
-        str | None, typer.Option("--timeframe", metavar="TF", help="The same of its bars' timeframe.")
+        str | None, typer.Option("--timeframe", metavar="TF", help="What the bot decides on, if not the file's bars.")
     ] = None,
     params: Params = None,
     start: Annotated[str | None, typer.Option("--from", metavar="DAY", help="First day, as 2020-01-31.")] = None,
@@ -219,6 +219,9 @@ def _show(found: dict[str, Any]) -> None:
     for position in found["open"]:
         side = "sell" if position["type"] == 1 else "buy"
         write(f"still open: {side} {position['volume']:g} {position['symbol']}, {money(position['profit'])}")
+    for guard in found["guards"]:
+        times = "1 entry" if guard["entries"] == 1 else f"{guard['entries']} entries"
+        write(f"{guard['bot']}: {times} refused by the guard of {guard['guard']}, first {moment(guard['first'])}")
     for note in found["notes"][:5]:
         write(f"{moment(note['at'])} {note['bot']}: {note['text']}")
     if len(found["notes"]) > 5:

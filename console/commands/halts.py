@@ -146,11 +146,12 @@ def _gateway(site: settings.Site, endpoints: Endpoints, account: str) -> Control
     pair = operator = None
     if endpoints.transport == "tcp":
         operator = keys.load_or_create(site.data_dir, "operator")
-        pair = keys.load_or_create(site.data_dir, f"gateway-{account}")
-    there = Endpoints(
+        there = endpoints.accounts[account].get("key")  # of a gateway on another host
+        pair = keys.KeyPair(there, "") if there else keys.load_or_create(site.data_dir, f"gateway-{account}")
+    reached = Endpoints(
         transport=endpoints.transport, bus="", control=address, events="", server_key=pair.public if pair else ""
     )
-    return ControlClient(endpoints=there, key=operator, timeout=_PATIENCE)
+    return ControlClient(endpoints=reached, key=operator, timeout=_PATIENCE)
 
 
 def _progress(client: ControlClient, told: dict[str, Any], scope: str) -> bool:

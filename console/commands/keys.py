@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("new")(_new)
     group.command("list")(_list)
     group.command("revoke")(_revoke)
+    group.command("remote")(_remote)
     group.callback()(_keys)
     app.add_typer(group, name="keys", rich_help_panel=PANEL)
 
@@ -71,6 +72,31 @@ def _new(
         return 0
     write(f"wrote {path}: {name!r} may connect to {file.control} as {role}")
     write(f"it holds a secret; bring it there safely, then: stablehand --connect {path.name} status")
+    return 0
+
+
+def _remote(
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="One of kind mt5-remote.")],
+    as_json: AsJson = False,
+) -> int:
+    """The lines for the file of a gateway on another host: who this stable is. Public keys only."""
+    site = settings.site()
+    with settings.connect() as client:
+        kinds = {row["name"]: row["kind"] for row in client.request("accounts")}
+        if kinds.get(account) != "mt5-remote":
+            remote = ", ".join(name for name, kind in kinds.items() if kind == "mt5-remote")
+            raise InvalidInput(f"{account!r} is no account of kind mt5-remote", hint=f"known: {remote or 'none'}")
+        installation = client.request("ping")["installation"]
+    lines = {
+        "account": account,
+        "installation": installation,
+        "stable_key": keys.load_or_create(site.data_dir, "stable").public,
+        "operator_key": keys.load_or_create(site.data_dir, "operator").public,
+    }
+    if as_json:
+        write_json(lines)
+    else:
+        write([f'{key} = "{value}"' for key, value in lines.items()])
     return 0
 
 

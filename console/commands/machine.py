@@ -55,6 +55,7 @@ def lines(found: dict[str, Any]) -> list[tuple[str, Cell]]:
         ("bots", Cell(", ".join(f"{count} {state}" for state, count in (found.get("bots") or {}).items()) or "none")),
         ("throttle", Cell(_throttle(throttle), "" if level == 0 else "yellow")),
     ]
+    pairs.append(("cgroups", Cell(_cgroups(found.get("cgroups") or {}))))
     if throttle.get("places") is not None:
         waiting = throttle.get("waiting_for_a_place")
         pairs.append(("places", Cell(f"{throttle['places']} at the most, {waiting} bots wait")))
@@ -68,6 +69,13 @@ def lines(found: dict[str, Any]) -> list[tuple[str, Cell]]:
     for name, one in (found.get("own") or {}).items():
         pairs.append((name, Cell(f"cpu {percent(one.get('cpu_percent'))}, {size(one.get('uss_bytes'))}")))
     return pairs
+
+
+def _cgroups(groups: dict[str, Any]) -> str:
+    """Whether the kernel holds the bots to their shares, and if not, why."""
+    if not groups.get("path"):
+        return f"not available: {groups.get('why_not') or DASH}"
+    return f"{' and '.join(groups['controllers'])} of each bot, below {groups['path']}"
 
 
 def _throttle(throttle: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ PANEL: Final = "Running the stable"
 _SYSTEM_FOLDER: Final = Path("/etc/systemd/system")
 _LINGER: Final = Path("/var/lib/systemd/linger")
 _SECONDS: Final = 30.0
+_SUBGROUPS_SINCE: Final = 254  # version of systemd that has DelegateSubgroup=
 _STOP_DEFAULT: Final = 30.0
 _SHOWN: Final = ("LoadState", "UnitFileState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,60}")
@@ -62,6 +63,7 @@ def _install(
     unit = Unit(
         name=_named(name), config=site.config, data_dir=site.data_dir.resolve(), python=sys.executable,
         user=(run_as or _owner(site.config)) if system else "", stop_seconds=_stop_seconds(site.config),
+        delegate=_knows_subgroups(),
     )  # fmt: skip
     if show:
         sys.stdout.write(unit.text())
@@ -89,6 +91,19 @@ def _install(
     if not lingers:
         write("it ends with your last session, unless: loginctl enable-linger")
     return 0
+
+
+def _knows_subgroups() -> bool:
+    """Whether the systemd here is 254 or later; where none answers, the unit is for another machine."""
+    tool = shutil.which("systemctl")
+    if tool is None:
+        return True
+    try:
+        done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    found = re.match(r"systemd (\d+)", done.stdout)
+    return found is None or int(found[1]) >= _SUBGROUPS_SINCE
 
 
 def _uninstall(system: System = False, name: Name = "stablehand", as_json: AsJson = False) -> int:

@@ -128,7 +128,7 @@ def _accounts(as_json: AsJson = False) -> int:
             Cell(one["name"], "bold"), Cell(one["kind"]), Cell(one["feed"]),
             Cell(one["state"], "green" if one["state"] == "running" else "yellow"), Cell(money(one["balance"])),
             Cell(money(one["equity"])), Cell(one["currency"]), Cell(plain(one["bots"])), Cell(feed_time(one)),
-        ], note=halted(one))
+        ], note="; ".join(text for text in (one.get("trouble"), halted(one)) if text))
         for one in accounts
     ]  # fmt: skip
     show_table(columns, rows, empty="no accounts")

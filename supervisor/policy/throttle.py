@@ -19,6 +19,8 @@ from supervisor.policy.states import Hold
 
 MOST_PATIENCE: Final = 16.0
 _NICE: Final = 2  # the level from which the operating system is asked, too
+_PAUSE: Final = 3
+_STOP: Final = 4
 _UNITS: Final = {
     "cpu": "%",
     "memory": "%",
@@ -65,6 +67,7 @@ class Subject:
     group: str = ""  # its bots are held and released together
     throttle: bool = True
     pace_max: float = 100.0
+    most: int = 4  # the highest level that may be applied to it: 1 paced, 2 lower priority, 3 paused, 4 stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Treatment:
     pace: float = 1.0
     nice: int = 0
     hold: Hold = ""
+    cpu_cap: float = 0.0  # percent of one core that the kernel lets it have; 0: no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +154,14 @@ def treatments(state: Throttle, settings: Settings, subjects: Iterable[Subject])
     paused, stopped = set(state.paused), set(state.stopped)
     found = {}
     for one in subjects:
-        if level == 0 or not one.throttle or one.priority >= settings.spare:
+        if level == 0 or not one.throttle or one.most == 0 or one.priority >= settings.spare:
             found[one.bot_id] = Treatment()
             continue
         weight = (settings.spare - one.priority) / settings.spare
         stretch = (settings.pace - 1.0) * weight * (0.5 if level == 1 else 1.0)
         found[one.bot_id] = Treatment(
             pace=round(min(1.0 + stretch, max(1.0, one.pace_max)), 2),
-            nice=max(1, round(settings.nice * weight)) if level >= _NICE and settings.nice else 0,
+            nice=max(1, round(settings.nice * weight)) if min(level, one.most) >= _NICE and settings.nice else 0,
             hold="stop" if one.bot_id in stopped else "pause" if one.bot_id in paused else "",
         )
     return found
@@ -196,14 +200,16 @@ def _observe(state: Throttle, settings: Settings, reading: Reading, now: float) 
 
 def _let_go(state: Throttle, known: Mapping[int, Subject]) -> Throttle:
     """Without bots that hold something now, that are gone, or that may no longer be throttled."""
-    groups = {one.group for one in known.values() if one.group and not (one.flat and one.throttle)}
 
-    def stays(bot_id: int) -> bool:
-        one = known.get(bot_id)
-        return one is not None and one.flat and one.throttle and one.group not in groups
+    def may(one: Subject, level: int) -> bool:
+        return one.flat and one.throttle and one.most >= level
 
-    paused = tuple(one for one in state.paused if stays(one))
-    stopped = tuple(one for one in state.stopped if stays(one))
+    def stay(ids: tuple[int, ...], level: int) -> tuple[int, ...]:
+        torn = {one.group for one in known.values() if one.group and not may(one, level)}
+        own = {one.bot_id for one in known.values() if may(one, level) and one.group not in torn}
+        return tuple(bot_id for bot_id in ids if bot_id in own)
+
+    paused, stopped = stay(state.paused, _PAUSE), stay(state.stopped, _STOP)
     same = len(paused) == len(state.paused) and len(stopped) == len(state.stopped)
     return state if same else replace(state, paused=paused, stopped=stopped)
 
@@ -216,7 +222,8 @@ def _units(subjects: list[Subject], settings: Settings) -> list[tuple[int, ...]]
     free = [
         (max(one.priority for one in members), [one.bot_id for one in members])
         for members in groups.values()
-        if all(one.throttle and one.flat for one in members) and any(one.running for one in members)
+        if all(one.throttle and one.flat and one.most >= _PAUSE for one in members)
+        and any(one.running for one in members)
     ]
     return [tuple(ids) for priority, ids in sorted(free, key=lambda one: (one[0], -min(one[1])))
             if priority < settings.spare]  # fmt: skip
@@ -241,13 +248,16 @@ def _up(
         return after, [Change("up", after.level, "pace" if after.base == 1 else "nice", touched, figures)]
     held = set(state.held)
     units = [unit for unit in _units(subjects, settings) if not held.intersection(unit)]
-    if units and settings.most > 2:
+    if units and settings.most > _NICE:
         among = len(units) + len(state.held)
         taken = tuple(bot_id for unit in units[: _portion(settings, among)] for bot_id in unit)
         after = replace(after, paused=state.paused + taken)
         return after, [Change("up", after.level, "pause", taken, figures)]
-    if state.paused and settings.most > 3:
-        taken = _whole(state.paused[: _portion(settings, len(state.held))], state.paused, subjects)
+    torn = {one.group or one.bot_id for one in subjects if one.most < _STOP}  # a group is stopped as a whole
+    free = {one.bot_id for one in subjects if (one.group or one.bot_id) not in torn}
+    may_stop = tuple(bot_id for bot_id in state.paused if bot_id in free)
+    if may_stop and settings.most > _PAUSE:
+        taken = _whole(may_stop[: _portion(settings, len(state.held))], may_stop, subjects)
         after = replace(after, paused=_without(state.paused, taken), stopped=state.stopped + taken)
         return after, [Change("up", after.level, "stop", taken, figures)]
     return state, []

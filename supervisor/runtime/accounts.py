@@ -119,6 +119,9 @@ class Accounts:
 
     def took_figures(self, account: str, message: Figures) -> None:
         """The terminal's figures of the account and of its bots."""
+        before = self.figures.get(account)
+        if message.trouble and not message.account and before is not None:
+            message = message.model_copy(update={"account": before.account})  # the last that is known
         self.figures[account] = message
         for figures in message.bots:
             record = self._registry.by_id.get(figures.bot_id)

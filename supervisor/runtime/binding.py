@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
+from protocol.botconfig import AccountConfig
+from protocol.codec import MAX_FRAME, MAX_REQUEST
 from protocol.endpoints import Endpoints, Transport, bind_address
 from protocol.errors import CONFLICT, StablehandError, Unreachable
 from protocol.keys import KeyPair, secure_server
 from protocol.locks import FileLock, LockHeld
+from protocol.remotegateway import places
 from supervisor.runtime.sockets import server_socket
 from supervisor.runtime.zap import BUS, CONTROL
 
@@ -43,7 +46,7 @@ def bind_all(
     transport: Transport,
     data_dir: Path,
     run_dir: Path,
-    accounts: list[str],
+    accounts: Mapping[str, AccountConfig],
     keys: KeyPair | None,
     pid: int,
 ) -> Bound:
@@ -59,7 +62,12 @@ def bind_all(
         events=_address(events),
         server_key=keys.public if keys else "",
         supervisor_pid=pid,
-        accounts={name: _account(transport, run_dir, name, before, data_dir) for name in accounts},
+        accounts={
+            name: _account(transport, run_dir, name, before, data_dir)
+            if config.kind != "mt5-remote"
+            else _there(config)
+            for name, config in accounts.items()
+        },
     )
     return Bound(bus, control, events, endpoints)
 
@@ -73,7 +81,10 @@ def _bind(
     before: str,
     keys: KeyPair | None,
 ) -> zmq.Socket[Any]:
-    made = server_socket(context, kind)
+    if name == "bus":  # a gateway is told of all its bots at once
+        made = server_socket(context, kind, MAX_FRAME, unread=10_000)
+    else:
+        made = server_socket(context, kind, MAX_REQUEST)
     secure_server(made, keys, BUS if name == "bus" else CONTROL)
     wanted: list[str] = []
     if transport == "tcp":
@@ -107,6 +118,11 @@ def _account(
         known = {what: address for what, address in known.items() if _is_free(int(address.rpartition(":")[2]))}
     ports = _free_ports()
     return {what: known.get(what) or f"tcp://{_LOOPBACK}:{next(ports)}" for what in _SOCKETS}
+
+
+def _there(config: AccountConfig) -> dict[str, str]:
+    """Where a gateway on another host listens, and its key."""
+    return {**places(config.address), "key": config.gateway_key}
 
 
 def _free_ports() -> Iterator[int]:

@@ -20,6 +20,7 @@ from supervisor.runtime.sockets import Pump
 
 #: Said to a peer that speaks without a Hello (a new supervisor does not know the old connections).
 SAY_HELLO: Final = "hello?"
+_LARGEST_HELLO: Final = 16 * 1024
 
 
 class Listener(Protocol):
@@ -83,6 +84,8 @@ class Bus:
                 run.beat_at = clock.now()
                 self.heartbeats += 1
             return
+        if record is None and route not in self._analyses and len(frame) > _LARGEST_HELLO:
+            raise BadFrame(f"{len(frame)} bytes before a Hello")  # a stranger's frame is not worth taking apart
         message = codec.decode(frame)
         if isinstance(message, Hello):
             self._hello(route, message)

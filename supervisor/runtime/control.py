@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,16 +25,15 @@ from protocol.errors import (
     StablehandError,
     nearest,
 )
+from supervisor.runtime.remembered import Answers
 from supervisor.runtime.sockets import Pump
 from supervisor.runtime.zap import OPERATOR
 
 log = logging.getLogger("stablehand.control")
 
 VERSION: Final = 1
-_REMEMBERED: Final = 5_000
-_REMEMBERED_BYTES: Final = 64 * 1024  # larger answers are of reads, which may be done again
 _IN_PROGRESS: Final = 1_000
-_MAX_REQUEST: Final = 1024 * 1024
+_MAX_ITEMS: Final = 50_000  # values in one request: 500 bots added at once have a fifth of that
 _LONGEST_WORD: Final = 128
 
 #: What a viewer may ask. Whatever is not named here is denied, so a new command is nobody's by mistake.
@@ -79,7 +77,7 @@ class Control:
         """`role_of`: what a user (of a key) may do; None where the router asks nobody for a key."""
         self._handlers = handlers
         self._bad = bad
-        self._answers: OrderedDict[str, tuple[str, bytes | None]] = OrderedDict()  # id -> (payload, answer)
+        self._answers = Answers()
         self._waiting: dict[str, list[_Envelope]] = {}  # id in progress -> envelopes to answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._desks: list[_Desk] = []
@@ -120,7 +118,7 @@ class Control:
     def _take(self, desk: _Desk, user: str, frames: list[bytes]) -> None:
         envelope, body = (desk, frames[:-1]), frames[-1]
         try:
-            request = codec.unpack(body, max_frame=_MAX_REQUEST)
+            request = codec.unpack(body, max_frame=codec.MAX_REQUEST, max_items=_MAX_ITEMS)
             number, command = request["id"], request["cmd"]
             arguments = request.get("args") or {}
             if not (isinstance(number, str | int) and isinstance(command, str) and isinstance(arguments, dict)):
@@ -141,26 +139,24 @@ class Control:
         digest = hashlib.sha256(codec.pack([command, arguments])).hexdigest()
         known = self._answers.get(key)
         if known is not None:
-            if known[0] != digest:
+            if known.digest != digest:
                 self._reply(envelope, _failure(number, CONFLICT, f"request id {number} came with another payload",
                                                "give each request an id of its own"))  # fmt: skip
-            elif known[1] is not None:
-                self._reply(envelope, known[1])
+            elif known.answer is not None:
+                self._reply(envelope, known.answer)
             elif key in self._waiting:
                 self._waiting[key].append(envelope)
             return
         if len(self._tasks) >= _IN_PROGRESS:
             self._reply(envelope, _failure(number, "refused", "too many requests in progress", "try again"))
             return
-        self._answers[key] = (digest, None)
+        self._answers.begin(key, digest)
         self._waiting[key] = [envelope]
-        while len(self._answers) > _REMEMBERED:
-            self._answers.popitem(last=False)
-        task = asyncio.get_running_loop().create_task(self._execute(key, number, digest, command, arguments))
+        task = asyncio.get_running_loop().create_task(self._execute(key, number, command, arguments))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _execute(self, key: str, number: Any, digest: str, command: str, arguments: dict[str, Any]) -> None:
+    async def _execute(self, key: str, number: Any, command: str, arguments: dict[str, Any]) -> None:
         try:
             handler = self._handlers.get(command)
             if handler is None:
@@ -175,11 +171,7 @@ class Control:
             log.exception("command %s failed", command)
             answer = _failure(number, INTERNAL, f"{command} failed: {type(error).__name__}: {error}",
                               "this is a defect of Stablehand; the log has the details")  # fmt: skip
-        if key in self._answers:
-            if len(answer) <= _REMEMBERED_BYTES:
-                self._answers[key] = (digest, answer)
-            else:
-                del self._answers[key]
+        self._answers.finish(key, answer, read=command in VIEWERS)
         for envelope in self._waiting.pop(key, []):
             self._reply(envelope, answer)
 

@@ -146,6 +146,7 @@ class Daemon:
         side = [
             asyncio.create_task(self._stable.sampling.run(), name="probe"),
             asyncio.create_task(self._monitor.run(), name="monitor"),
+            asyncio.create_task(self._stable.lag.run(), name="lag"),
             asyncio.create_task(self._retention(), name="retention"),
             *(asyncio.create_task(work(), name=name) for name, work in self.side.items()),
             asyncio.create_task(self._stable.throttling.run(), name="places"),

@@ -14,13 +14,14 @@ from typing import Final
 
 from protocol.errors import StablehandError
 from protocol.messages import Command
-from supervisor.policy import events
+from supervisor.policy import events, shares
 from supervisor.policy.fleet import AT_REST, Fleet
 from supervisor.policy.states import Hold, State
 from supervisor.policy.throttle import Treatment
 from supervisor.runtime import clock, ospriority
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.registry import Record, Registry
 
@@ -36,6 +37,8 @@ class _Given:
     token: str
     pace: float = 1.0
     nice: int = 0
+    weight: int = 0  # in its control group
+    cap: float = -1.0
 
 
 class Easing:
@@ -48,6 +51,7 @@ class Easing:
         bus: Bus,
         accounts: Accounts,
         chronicle: Chronicle,
+        cgroups: Cgroups,
         post: Callable[[events.Event], None],
         since: float,
     ) -> None:
@@ -57,6 +61,7 @@ class Easing:
         self._bus = bus
         self._accounts = accounts
         self._chronicle = chronicle
+        self._cgroups = cgroups
         self._post = post
         self._since = since
         self._given: dict[int, _Given] = {}
@@ -96,6 +101,13 @@ class Easing:
                 known.pace = record.pace = given.pace
         if known.nice != given.nice and ospriority.lower(run.pid, given.nice):
             known.nice = given.nice
+        # Between groups a nice value says nothing: there the weights count.
+        weight = shares.weight(record.settings.priority, given.nice)
+        if known.weight != weight and self._cgroups.weigh(record, weight):
+            known.weight = weight
+        cap = given.cpu_cap if self.is_flat(record) else 0.0  # what it holds is minded at full speed
+        if known.cap != cap and self._cgroups.cap(record, cap):
+            known.cap = cap
 
     def _hold(self, record: Record, hold: Hold, reason: str) -> None:
         bot = self._fleet.bots[record.bot_id]

@@ -304,7 +304,12 @@ def choose(config: Config) -> tuple[str, Transport]:
                               hint='launch = "spawn" and transport = "tcp", or leave both "auto"')  # fmt: skip
     if launch == "auto":
         launch = "fork" if sys.platform == "linux" else "spawn"  # macOS has no seqpacket sockets
-    chosen: Transport = "tcp" if transport == "tcp" or (transport == "auto" and windows) else "ipc"
+    # Runs need keys of their own where they speak to another host.
+    remote = any(account.kind == "mt5-remote" for account in config.accounts.values())
+    if remote and transport == "ipc":
+        raise StablehandError('an account of kind "mt5-remote" needs transport = "tcp"', code="invalid",
+                              hint='transport = "tcp", or leave it "auto"')  # fmt: skip
+    chosen: Transport = "tcp" if transport == "tcp" or (transport == "auto" and (windows or remote)) else "ipc"
     return launch, chosen
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from protocol import messages
 from protocol.locks import holder_of, is_held
 from protocol.messages import Hello, HistoryAck, Message
+from protocol.seldom import Seldom
 from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_NOT_EXECUTED, EXIT_STRATEGY, NOT_EXECUTED
 from supervisor.policy import events
 from supervisor.policy.states import State
@@ -31,7 +32,7 @@ class Listener:
     def __init__(self, stable: Stable, lock_path: Callable[[Record], Any]) -> None:
         self._stable = stable
         self._lock_path = lock_path
-        self._bad_logged = 0.0
+        self._may_warn = Seldom()
         self.performer: Performer | None = None
 
     # --- bus ------------------------------------------------------------------------------------------
@@ -93,9 +94,7 @@ class Listener:
     def bad_frame(self, error: Exception) -> None:
         """Count it; log at most one a second, however many come."""
         self._stable.bad_frames += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._bad_logged >= 1.0:
-            self._bad_logged = now
+        if self._may_warn():
             log.warning("dropped a frame (%d so far): %s", self._stable.bad_frames, describe_bad_frame(error))
 
     def fenced(self, record: Record, message: messages.Fenced) -> None:
@@ -140,7 +139,7 @@ class Listener:
 
         for row in message.rows:
             self._stable.chronicle.add(
-                "history",
+                "alert" if row.action == "ALERT" else "history",  # a gateway's: something of the account is wrong
                 row.text,
                 bot=record.name,
                 bot_id=record.bot_id,
@@ -198,6 +197,7 @@ class Listener:
                 status=int(notice.get("status", -1)),
                 code=code,
                 signal=int(notice.get("signal", 0)),
+                oom=self._stable.cgroups.out_of_memory(record, run.epoch),
                 detail=run.last_words,
             )
         )

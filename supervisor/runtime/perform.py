@@ -30,6 +30,7 @@ from supervisor.policy.states import Cause
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.memory import Memory
@@ -69,6 +70,7 @@ class Performer:
     specs: SpecMaker
     door: KeyDoor | None  # on tcp
     post: Post
+    cgroups: Cgroups
     admit: Callable[[instructions.RecordIntent], None] | None = None  # the queue before a start
     intents: list[tuple[Intent, int, Callable[[Exception | None], None]]] = field(default_factory=list)
 
@@ -249,6 +251,7 @@ class Performer:
             return
         self.registry.end_run(record)
         record.sample = None
+        self.cgroups.ended(record, run.epoch)
         if self.door is not None:
             self.door.forget(run.public_key)
         at = clock.wall()

@@ -10,15 +10,13 @@ from typing import Any, Final
 
 import zmq
 
+from protocol.codec import MAX_REQUEST
 from protocol.errors import CONFLICT, StablehandError
 from protocol.keys import KeyPair, secure_server
 from supervisor.runtime.sockets import Pump, server_socket
 from supervisor.runtime.zap import CONTROL
 
 _ADDRESS: Final = re.compile(r"tcp://(.+):(\d+)")
-_MOST: Final = 1024 * 1024  # bytes of a request; a stranger has been refused before he can send one
-
-
 _TRIES: Final = 500
 _TRY_SECONDS: Final = 0.02
 
@@ -81,8 +79,7 @@ class Remote:
             self._publisher.close(linger=0)
 
     def _bind(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        made = server_socket(self._context, kind)
-        made.setsockopt(zmq.MAXMSGSIZE, _MOST)
+        made = server_socket(self._context, kind, MAX_REQUEST)
         made.setsockopt(zmq.IPV6, 1 if "[" in address else 0)
         secure_server(made, self._keys, CONTROL)
         try:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import zmq
 
-_BATCH: Final = 2000  # messages taken before the loop's other work gets a turn
+_BATCH: Final = 2000  # messages taken before the loop's other work gets a turn,
+_SLICE: Final = 0.01  # and seconds: one frame of a stranger may cost as much as a thousand heartbeats
+_SUBSCRIPTION: Final = 4096  # bytes; a publisher hears nothing else
 
 
 class Pump:
@@ -66,7 +68,10 @@ class Pump:
         if self._closed:
             return
         receive = self.socket.recv_multipart
-        for _ in range(_BATCH):
+        until = self._loop.time() + _SLICE
+        for number in range(_BATCH):
+            if number & 7 == 7 and self._loop.time() > until:
+                break
             try:
                 frames: list[Any] = receive(zmq.NOBLOCK, self._copy)
             except zmq.Again:
@@ -81,14 +86,18 @@ class Pump:
         self._soon()
 
 
-def server_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[bytes]:
-    """A socket with the bounds that every server socket of ours has."""
+def server_socket(context: zmq.Context[Any], kind: int, largest: int, *, unread: int = 1_000) -> zmq.Socket[bytes]:
+    """A socket with the bounds that every server socket of ours has.
+
+    `largest`: bytes of one frame that it takes; `unread`: messages that wait for one peer that does not read. With a
+    thousand subscribers that read nothing each event waits a thousand times, and one who reads asks for what he missed.
+    """
     socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.BACKLOG, 4096)
     socket.setsockopt(zmq.LINGER, 200)
-    socket.setsockopt(zmq.SNDHWM, 10_000)
-    socket.setsockopt(zmq.RCVHWM, 100_000)
-    socket.setsockopt(zmq.MAXMSGSIZE, 8 * 1024 * 1024)
+    socket.setsockopt(zmq.SNDHWM, unread)
+    socket.setsockopt(zmq.RCVHWM, 1_000)
+    socket.setsockopt(zmq.MAXMSGSIZE, _SUBSCRIPTION if kind == zmq.XPUB else largest)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket

@@ -11,6 +11,7 @@ from protocol.endpoints import Endpoints
 from protocol.keys import KeyPair, load_or_create
 from protocol.spec import RunSpec
 from supervisor.config import Config
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.registry import Record, Run
 
 
@@ -22,6 +23,7 @@ class SpecMaker:
     data_dir: Path
     installation: str
     endpoints: Endpoints
+    cgroups: Cgroups
 
     def bot(self, record: Record, run: Run, first_work_after: float = 0.0) -> RunSpec:
         """For a bot's run."""
@@ -34,6 +36,7 @@ class SpecMaker:
                 "log_backups": record.config.log_backups,
                 "bot": record.config,
                 "first_work_after": first_work_after,
+                **self.cgroups.placed(record, run.epoch),
             }
         )
 
@@ -47,6 +50,7 @@ class SpecMaker:
                 "log_max_bytes": record.program.log_max_bytes,
                 "log_backups": record.program.log_backups,
                 "program": record.program,
+                **self.cgroups.placed(record, run.epoch),
             }
         )
 
@@ -57,6 +61,7 @@ class SpecMaker:
         return spec.model_copy(
             update={
                 "kind": "analysis",
+                "cgroup": "",
                 "lock_path": "",
                 "log_path": str(self.data_dir / "logs" / "analysis.log"),
             }
@@ -67,6 +72,16 @@ class SpecMaker:
         assert record.account_config is not None
         account: AccountConfig = record.account_config
         spec = self._make("gateway", record, run)
+        if account.kind == "mt5-remote":  # its keys are its host's; what runs here passes on
+            link = self.endpoints.accounts[record.account]["link"]
+            return spec.model_copy(
+                update={
+                    "lock_path": str(self.data_dir / "locks" / f"account-{record.account}"),
+                    "log_path": str(log_path(self.data_dir, record)),
+                    "gateway_bind": {"link": link},
+                    "account": account,
+                }
+            )
         secret = load_or_create(self.data_dir, f"gateway-{record.account}").secret if spec.gateway_key else ""
         operator = load_or_create(self.data_dir, "operator").public if spec.gateway_key else ""
         return spec.model_copy(
@@ -84,7 +99,7 @@ class SpecMaker:
         keys = run.keys
         trades = kind != "program"
         sockets = self.endpoints.accounts[record.account] if trades else {"orders": "", "market": ""}
-        gateway_key = load_or_create(self.data_dir, f"gateway-{record.account}").public if keys and trades else ""
+        gateway_key = self._gateway_key(record.account) if keys and trades else ""
         return RunSpec(
             kind=kind,
             token=run.token,
@@ -111,6 +126,10 @@ class SpecMaker:
                 str((self.config.folder / one).resolve()) for one in self.config.supervisor.strategy_path
             ),
         )
+
+    def _gateway_key(self, account: str) -> str:
+        config = self.config.accounts[account]
+        return config.gateway_key or load_or_create(self.data_dir, f"gateway-{account}").public
 
 
 def log_path(data_dir: Path, record: Record) -> Path:

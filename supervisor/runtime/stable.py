@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 
@@ -21,15 +21,20 @@ from supervisor.policy.states import Bot, State
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.looplag import LoopLag
 from supervisor.runtime.memory import Memory
 from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.zap import KeyDoor
+
+#: So many may wait at once for bots to reach a state; `control` has twice as many requests in progress.
+_WAITERS: Final = 500
 
 if TYPE_CHECKING:
     from supervisor.runtime.throttling import Throttling
@@ -40,7 +45,8 @@ class Waiter:
     """Somebody who waits until bots have reached a state."""
 
     reached: Callable[[], bool]
-    future: asyncio.Future[None]
+    future: asyncio.Future[bool]  # False: he is to wait no longer
+    of_client: bool = False
 
 
 @dataclass(slots=True)
@@ -70,11 +76,13 @@ class Stable:
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
     throttling: Throttling = field(init=False)
+    cgroups: Cgroups = field(init=False)
     halts: Halts = field(init=False)
     ordering: Ordering = field(init=False)
     waiters: list[Waiter] = field(default_factory=list)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change of configuration at a time
     loop_lag: float = 0.0
+    lag: LoopLag = field(default_factory=LoopLag)
     analyses: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     commands_waiting: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     bad_frames: int = 0
@@ -113,26 +121,36 @@ class Stable:
         while not self.decided():
             await asyncio.sleep(0)
 
-    async def wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
-        """Wait until `reached()` holds after some event; False when the time is over."""
+    async def wait_until(self, reached: Callable[[], bool], seconds: float, *, of_client: bool = False) -> bool:
+        """Wait until `reached()` holds after some event; False when the time is over.
+
+        `of_client`: for one who may have gone meanwhile; where too many wait so, the one who waits longest is let go.
+        """
         if reached():
             return True
-        waiter = Waiter(reached, asyncio.get_running_loop().create_future())
+        if of_client:
+            self.make_room_to_wait()
+        waiter = Waiter(reached, asyncio.get_running_loop().create_future(), of_client)
         self.waiters.append(waiter)
         try:
             async with asyncio.timeout(seconds):
-                await waiter.future
+                return await waiter.future or reached()
         except TimeoutError:
             return reached()
         finally:
             self.waiters.remove(waiter)
-        return True
+
+    def make_room_to_wait(self) -> None:
+        """Before a client waits: nobody says whether those who wait are still there, so the longest waits no more."""
+        asking = [one for one in self.waiters if one.of_client and not one.future.done()]
+        for waiter in asking[: max(0, len(asking) + 1 - _WAITERS)]:
+            waiter.future.set_result(False)
 
     def wake_waiters(self) -> None:
         """Something has changed: look who has what he waits for."""
         for waiter in self.waiters:
             if not waiter.future.done() and waiter.reached():
-                waiter.future.set_result(None)
+                waiter.future.set_result(True)
 
     def not_remembered(self) -> str:
         """Why the store, or a ledger, refuses and what waits for it, in one line; empty while it takes everything."""

@@ -34,6 +34,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
 from supervisor.runtime.binding import Bound, bind_all
 from supervisor.runtime.bus import Bus
+from supervisor.runtime.cgroups import Cgroups, find
 from supervisor.runtime.checking import Files, check_everything
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.commands import access
@@ -117,7 +118,7 @@ class Builder:
             self.door.admit(self.operator_keys.public, "operator", CONTROL)
             for row in open_runs:  # before the bind: a run that is refused once never asks again
                 self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
-        bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, list(config.accounts),
+        bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, config.accounts,
                          self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
         remote = self._remote()
         self.writer = Writer(self.database)
@@ -130,7 +131,8 @@ class Builder:
         listener = self._speak(stable, bound)
         stable.halts = Halts(halted, stable.registry, stable.accounts, stable.chronicle, stable.commit)
         stable.halts.changed = stable.wake_waiters
-        specs = SpecMaker(config, self.data_dir, installation, bound.endpoints)
+        stable.cgroups = Cgroups(*find(config.supervisor.cgroup, installation[:12]))
+        specs = SpecMaker(config, self.data_dir, installation, bound.endpoints, stable.cgroups)
         performer = self._performer(stable, specs, queue)
         listener.performer = performer
         stable.throttling = Throttling(stable)
@@ -163,6 +165,7 @@ class Builder:
             remote.start(listener.bad_frame)
             self.control.listen(remote.router, role_of)
             self.control.publishers.append(remote.publish)
+        stable.cgroups.sweep()
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
         stable.chronicle.add("supervisor", text)
@@ -185,6 +188,8 @@ class Builder:
     async def close(self) -> None:
         """Give everything back; the launchers and their children stay as they are."""
         self.launchers.hang_up()
+        if self.stable is not None:
+            await asyncio.to_thread(self.stable.cgroups.close, stopped=self.stable.leaving == "stop")
         if self.control is not None:
             await self.control.close()
         if self.stable is not None and self.stable.remote is not None:
@@ -272,6 +277,7 @@ class Builder:
             specs=specs,
             door=self._run_door,
             post=queue.post,
+            cgroups=stable.cgroups,
         )
 
     @property

@@ -39,6 +39,7 @@ _STALE: Final = 4.0  # sample intervals after which figures are unknown
 _FIRST_GUESS: Final = 12_000_000
 _FIRST_GUESS_SPAWNED: Final = 70_000_000
 _FIRST_SAMPLE: Final = 5.0  # seconds that `max_running = "auto"` waits for figures of the machine
+_MOST: Final = {"pace": 1, "priority": 2, "pause": 3, "stop": 4}
 _WORDS: Final = {
     ("pace", "up"): "the pace of {n} is stretched",
     ("pace", "down"): "{n} at their own pace again",
@@ -65,7 +66,14 @@ class Throttling:
         self.per_bot = _FIRST_GUESS if config.launch != "spawn" and sys.platform == "linux" else _FIRST_GUESS_SPAWNED
         self.watching = Watching(stable.chronicle, stable.post)
         self.easing = Easing(
-            stable.registry, stable.fleet, stable.bus, stable.accounts, stable.chronicle, stable.post, stable.started
+            stable.registry,
+            stable.fleet,
+            stable.bus,
+            stable.accounts,
+            stable.chronicle,
+            stable.cgroups,
+            stable.post,
+            stable.started,
         )
         self.admitting = Admitting(
             stable.registry, stable.state, lambda record: stable.bot(record).cause, self.means, stable.post
@@ -158,6 +166,7 @@ class Throttling:
                     # In lockstep the feed waits for every bot: it is as fast as the machine, and never too fast.
                     throttle=config.throttle and record.account not in lockstep,
                     pace_max=config.pace_max,
+                    most=_MOST[config.throttle_most],
                 )
             )
         return found
@@ -170,7 +179,8 @@ class Throttling:
             one = given.get(record.bot_id, Treatment())
             if self.watching.eased(record):
                 pace = min(self.settings.pace, record.config.pace_max)
-                one = replace(one, pace=max(one.pace, pace), nice=max(one.nice, self.settings.nice))
+                one = replace(one, pace=max(one.pace, pace), nice=max(one.nice, self.settings.nice),
+                              cpu_cap=record.config.cpu_limit_percent)  # fmt: skip
             self._apply_to(record, one)
 
     def _apply_to(self, record: Record, one: Treatment) -> None:

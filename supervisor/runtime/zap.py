@@ -8,7 +8,7 @@ from typing import Any, Final
 import zmq
 from zmq.utils import z85
 
-from supervisor.runtime import clock
+from protocol.seldom import Seldom
 from supervisor.runtime.sockets import Pump
 
 #: ZAP domains. A run's key opens the bus and nothing else: a bot cannot give orders to the stable.
@@ -28,7 +28,7 @@ class KeyDoor:
     def __init__(self, context: zmq.Context[Any]) -> None:
         self._known: dict[str, tuple[str, str]] = {}  # public key -> whose it is, which domain it opens
         self.refused = 0
-        self._logged_at = float("-inf")
+        self._may_warn = Seldom()  # a flood of strangers must not flood the log
         socket: zmq.Socket[bytes] = context.socket(zmq.REP)
         socket.bind("inproc://zeromq.zap.01")
         self._pump = Pump(socket, self._answer, self._failed)
@@ -61,8 +61,7 @@ class KeyDoor:
             return
         self._pump.send([_VERSION, request_id, b"400", b"unknown key", b"", b""])
         self.refused += 1
-        if clock.now() - self._logged_at >= 1.0:  # a flood of strangers must not flood the log
-            self._logged_at = clock.now()
+        if self._may_warn():
             who = f"the key of {user}" if user else "an unknown key"
             log.warning("%s was refused (%d refusals so far)", who, self.refused)
 

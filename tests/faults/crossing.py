@@ -1,4 +1,4 @@
-"""What stands between gateway and terminal: it holds, loses, delays and doubles what crosses, and keeps watch.
+"""What stands between gateway and terminal: it holds, loses, delays and doubles what crosses, and has it watched.
 
 The gateway believes that it is the terminal. Nothing in the product knows of it: a crash point is a request
 that has reached, or an answer that has not left, this place.
@@ -7,8 +7,8 @@ that has reached, or an answer that has not left, this place.
 from __future__ import annotations
 
 import socket
-import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from broker import api
-from broker.market import from_bytes
 from broker.paper import wire
 from broker.paper.terminal import Step
 from broker.structs import OrderSendResult, TradeRequest
+from tests.faults.watch import Watch
 
 Policy = Literal["keep", "cut16", "replace", "drop"]
 POLICIES: tuple[Policy, ...] = ("keep", "cut16", "replace", "drop")
 
-#: Where the gateway dies: at which request it is killed, whether that still goes on to the terminal, and whether
-#: an order must have gone before.
+#: The steps of an order at which the gateway is killed, or the bot: and the request that shows that it is there.
 KILLS = {
     "kill_before_send": "symbol_info_tick",  # intent committed, nothing sent
     "kill_sent": "order_send",  # on its way: executed after the death
@@ -42,14 +41,24 @@ ANSWERS = (
 
 @dataclass
 class Fault:
-    """One fault, for the next order that fits. `delay` in seconds; `fits` looks at the order's request."""
+    """One fault, for the next order of bot `bot_id` (0: of any). `delay` in seconds.
+
+    `victim` kills somebody else than the gateway; what crosses then goes on. With `late` it does so only when the
+    request has been answered, and `delay` has passed.
+    """
 
     kind: str
     delay: float = 0.0
-    fits: Callable[[dict[str, Any]], bool] = lambda _request: True
+    bot_id: int = 0
+    victim: Callable[[], None] | None = None
+    late: bool = False
     fired: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
-    opened: bool = False  # the order that this kill waits for has gone through
+    order_id: str = ""  # the order that this kill waits for has gone through
+
+    def fits(self, bot_id: int) -> bool:
+        """Whether it is for an order of this bot."""
+        return self.bot_id in (0, bot_id)
 
 
 class Crossing:
@@ -57,14 +66,12 @@ class Crossing:
 
     def __init__(self, listen: Path, real: Path, ledger: Path, kill: Callable[[], None], policy: Policy) -> None:
         self._real = real
-        self._ledger = ledger
+        self.watch = Watch(ledger)
         self._kill = kill
         self.policy: Policy = policy
         self.fault: Fault | None = None
         self.on_order: Callable[[dict[str, Any]], None] = lambda _request: None
-        self.wrong: list[str] = []  # what may never be: looked at after each round
-        self.sent: dict[str, int] = {}  # order id -> how often it crossed
-        self.last_closed: dict[str, int] = {}
+        self.requests: Counter[str] = Counter()  # by function
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -124,41 +131,36 @@ class Crossing:
             gateway.sendall(wire.frame(answer))
 
         fn = request["fn"]
+        self.requests[fn] += 1
         if fn == "end":  # the real one outlives every gateway
             reply({"id": request["id"], "now": 0, "value": True, "last_error": (1, "Success")})
         elif fn == "order_send":
             self._order(request, forward, reply)
-        elif self._dies_at(fn):
-            assert self.fault is not None
-            self._strike(self.fault)
-            raise wire.Broken("its gateway is dead")
+        elif (fault := self._dies_at(fn)) is not None:
+            self._strike(fault, forward, reply)
         else:
             answer = forward()
             if fn == "step" and isinstance(answer.get("value"), Step):
-                self._stepped(answer["value"])
+                self.watch.stepped(answer["value"])
             reply(answer)
-
-    def _stepped(self, step: Step) -> None:
-        for bar in step.closed:
-            self.last_closed[bar.symbol] = int(from_bytes(bar.row)["time"][0])
 
     def _order(
         self, request: dict[str, Any], forward: Callable[[], dict[str, Any]], reply: Callable[[dict[str, Any]], None]
     ) -> None:
         wanted = request["args"][0]
-        self._watch(wanted)
+        order_id = self.watch.order(wanted)
         wanted["comment"] = self._comment(wanted.get("comment", ""))
         self.on_order(wanted)
         with self._lock:
             fault = self.fault
-            if fault is not None and (fault.fired.is_set() or not fault.fits(wanted)):
+            if fault is not None and (fault.fired.is_set() or not fault.fits(wanted["magic"] // 10)):
                 fault = None
         if fault is None:
             reply(forward())
             return
         if fault.kind in ("kill_uncommitted", "kill_committed"):
             answer = forward()
-            fault.opened = True  # before the answer: the gateway may ask for its deals at once
+            fault.order_id = order_id  # before the answer: the gateway may ask for its deals at once
             reply(answer)
             return
         fault.fired.set()
@@ -176,13 +178,15 @@ class Crossing:
     ) -> None:
         kind = fault.kind
         empty = {"id": request["id"], "now": 0, "value": None, "last_error": (-10002, "IPC recv failed")}
+        kill = fault.victim or self._kill
         if kind == "kill_sent":
-            self._kill()
+            kill()
             self._closing.wait(fault.delay)
-            forward()
+            self._tell(fault, forward(), reply)
         elif kind == "kill_executed":
-            forward()
-            self._kill()
+            answer = forward()
+            kill()
+            self._tell(fault, answer, reply)
         elif kind in ("slow", "late_execution"):
             self._closing.wait(fault.delay)
             reply(forward())
@@ -205,50 +209,46 @@ class Crossing:
             codes = {"timeout": api.TRADE_RETCODE_TIMEOUT, "connection": api.TRADE_RETCODE_CONNECTION}
             reply(empty if what == "none" else empty | {"value": _answer(codes[what], what)})
 
-    def _dies_at(self, fn: str) -> bool:
-        """Whether the gateway is to be killed at this request."""
+    def _dies_at(self, fn: str) -> Fault | None:
+        """The fault that kills at this request."""
         fault = self.fault
         if fault is None or fault.fired.is_set() or KILLS.get(fault.kind) != fn:
-            return False
+            return None
         if fault.kind == "kill_before_send":
-            return bool(self._open_intents())
-        return fault.opened
+            return fault if any(fault.fits(bot_id) for *_, bot_id in self.watch.open_intents()) else None
+        if fault.kind == "kill_committed":
+            # Positions are asked for before an order as well.
+            return fault if fault.order_id and not self.watch.is_open(fault.order_id) else None
+        return fault if fault.order_id else None
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(
+        self, fault: Fault, forward: Callable[[], dict[str, Any]], reply: Callable[[dict[str, Any]], None]
+    ) -> None:
         fault.fired.set()
-        self._kill()
-        fault.done.set()
+        try:
+            if fault.victim is None:
+                self._kill()
+                raise wire.Broken("its gateway is dead")
+            if not fault.late:
+                fault.victim()
+                reply(forward())
+                return
+            reply(forward())
+            self._closing.wait(fault.delay)
+            fault.victim()
+        finally:
+            fault.done.set()
+
+    @staticmethod
+    def _tell(fault: Fault, answer: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Answer a gateway that lives: somebody else was killed."""
+        if fault.victim is not None:
+            reply(answer)
 
     def _comment(self, comment: str) -> str:
         if self.policy == "cut16":
             return comment[:16]
         return {"keep": comment, "replace": "by the broker", "drop": ""}[self.policy]
-
-    # --- the watch -----------------------------------------------------------------------------------
-
-    def _open_intents(self) -> list[tuple[str, str, str, int]]:
-        """(id, action, decision, epoch) of intents in the ledger without a result, by magic's bot."""
-        with closing(sqlite3.connect(f"file:{self._ledger}?mode=ro", uri=True, timeout=5.0)) as ledger:
-            return ledger.execute(
-                "SELECT i.id, i.action, i.decision, i.bot_id FROM order_intents i LEFT JOIN order_results r"
-                " ON r.id = i.id WHERE r.id IS NULL"
-            ).fetchall()
-
-    def _watch(self, request: dict[str, Any]) -> None:
-        """An order crosses: it was meant, it did not cross before, and its bar is still the last closed one."""
-        action = "close" if request.get("position") else "open"
-        mine = [one for one in self._open_intents() if one[3] * 10 == request["magic"] and one[1] == action]
-        if len(mine) != 1:
-            self.wrong.append(f"an order without its own intent: {request}, {mine}")
-            return
-        order_id, _action, decision, _bot = mine[0]
-        self.sent[order_id] = self.sent.get(order_id, 0) + 1
-        if self.sent[order_id] > 1:
-            self.wrong.append(f"{order_id} was sent twice")
-        symbol, _timeframe, bar = decision.split("|")
-        last = self.last_closed.get(symbol, int(bar))
-        if action == "open" and int(bar) != last:
-            self.wrong.append(f"{order_id} is stale: decided on {bar}, the last closed bar is {last}")
 
 
 def _answer(retcode: int, text: str) -> OrderSendResult:

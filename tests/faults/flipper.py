@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botproc.strategy import Signal, Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: The folder in which a test holds runs between their decision and their order, by a file named as their pid.
+HOLDS = "STABLEHAND_TEST_HOLDS"
 
 
 class Flipper(Strategy):
@@ -21,4 +27,9 @@ class Flipper(Strategy):
     def analyze(self, bars: pd.DataFrame) -> Signal:
         """See the class."""
         hour = int(bars["time"].iloc[-1].timestamp()) // 3600
+        hold = Path(os.environ[HOLDS]) / str(os.getpid())
+        if hold.exists():
+            hold.with_suffix(".held").touch()
+            while hold.exists():
+                time.sleep(0.002)
         return Signal("BUY" if hour % 2 == 0 else "SELL", float(bars["close"].iloc[-1]), f"hour {hour}")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from broker import api
-from broker.client import AttachDenied, GatewayClient, GatewayDown
-from broker.gateway.deals import FAR
+from broker.client import AttachDenied, GatewayDown
 from protocol.codec import encode
-from protocol.messages import Attached, Fenced, Order, OrderQuery, OrderResult
+from protocol.messages import Fenced, OrderQuery
 from tests.faults.audit import audit
 from tests.faults.crossing import POLICIES, Fault
+from tests.faults.hands import again, attach, entry, in_background, outcome, trades
 from tests.faults.stage import Stage
 from tests.gateway_rig import last_bar_time
 from tests.scale import IN_FLIGHT, LATE_FILL, TERMINAL_TIMEOUT
@@ -28,54 +27,6 @@ pytestmark = [pytest.mark.posix, pytest.mark.acceptance]
 def stage() -> Iterator[Stage]:
     with Stage() as stage:
         yield stage
-
-
-def attach(stage: Stage, epoch: int = 1, *, bot_id: int = 1, fence: bool = True) -> tuple[GatewayClient, Attached]:
-    if fence:
-        assert stage.rig.supervisor.fence(bot_id, epoch).ok
-    stage.rig.feed(bot_id, epoch, "EURUSD")
-    client = stage.rig.client(bot_id, epoch)
-    return client, again(client)
-
-
-def again(client: GatewayClient, timeout: float = 30.0) -> Attached:
-    def attempt() -> list[Attached]:
-        try:
-            return [client.attach("EURUSD", "H1", 60, timeout=2.0)]
-        except GatewayDown:
-            return []
-
-    return eventually(attempt, timeout, what="attach")[0]
-
-
-def entry(client: GatewayClient, told: Attached, **fields: object) -> Order:
-    moment = last_bar_time(told)
-    return client.new_order(
-        "open", symbol="EURUSD", side="buy", volume=0.1, decision=f"EURUSD|H1|{moment}", bar_time=moment, **fields
-    )
-
-
-def outcome(client: GatewayClient, order_id: str, timeout: float = 40.0) -> OrderResult:
-    """What became of an order, once that is known."""
-
-    def ask() -> list[OrderResult]:
-        result = client.resolve(order_id, timeout=1.0)
-        return [] if result.status == "unknown" else [result]
-
-    return eventually(ask, timeout, what=f"outcome of {order_id}")[0]
-
-
-def in_background(client: GatewayClient, order: Order) -> tuple[threading.Thread, list[OrderResult]]:
-    """Send from another thread, which alone uses the client until it is joined."""
-    results: list[OrderResult] = []
-    thread = threading.Thread(target=lambda: results.append(client.send(order, timeout=60.0)))
-    thread.start()
-    return thread, results
-
-
-def trades(stage: Stage) -> int:
-    """Executions at the terminal that bots asked for."""
-    return sum(deal.magic != 0 for deal in stage.direct.history_deals_get(0, FAR))
 
 
 def test_fills_that_come_long_after_the_gateway_died_are_found() -> None:
@@ -101,6 +52,7 @@ def test_fills_that_come_long_after_the_gateway_died_are_found() -> None:
 def test_killed_at_each_crash_point(stage: Stage) -> None:
     done = 0
     for bot_id, kind in enumerate(("kill_before_send", "kill_executed", "kill_uncommitted", "kill_committed"), 1):
+        stage.crossing.policy = POLICIES[bot_id - 1]
         client, told = attach(stage, bot_id=bot_id)
         order = entry(client, told)
         fault = stage.crossing.arm(Fault(kind))
@@ -118,6 +70,19 @@ def test_killed_at_each_crash_point(stage: Stage) -> None:
         # Sent again, whole: it is answered from memory.
         assert client.send(order).status == result.status
         assert trades(stage) == done
+        audit(stage)
+
+
+def test_after_a_gateways_death_nobody_enters_before_his_fence() -> None:
+    """The limits come with the fence. A supervisor says all fences again to a new gateway: then all go on."""
+    with Stage(speed=2.0) as stage:
+        client, _told = attach(stage)
+        stage.kill_gateway()
+        stage.start_gateway(fence=False)
+        assert "no fence since the gateway started" in client.send(entry(client, again(client))).reason
+        stage.rig.supervisor.fence_again()
+        done = eventually(lambda: client.send(entry(client, again(client))).status == "done", what="an entry")
+        assert done
         audit(stage)
 
 
@@ -192,7 +157,7 @@ def test_a_bot_stopped_past_its_bar_sends_nothing_stale(stage: Stage) -> None:
     client, told = attach(stage)
     order = entry(client, told)
     moment = last_bar_time(told)
-    before = stage.crossing.last_closed.get("EURUSD", moment)
+    before = stage.crossing.watch.last_closed.get("EURUSD", moment)
     # The market goes on by the test's own hand; the gateway sees it with its next step, as it sees its own.
     stage.gateway.send_signal(signal.SIGSTOP)
     client._socket.send(encode(order))  # it lies in the stopped gateway's queue
@@ -200,7 +165,7 @@ def test_a_bot_stopped_past_its_bar_sends_nothing_stale(stage: Stage) -> None:
         assert stage.direct.step() is not None
     stage.gateway.send_signal(signal.SIGCONT)
     result = outcome(client, order.id)
-    assert stage.crossing.last_closed.get("EURUSD", moment) >= before
+    assert stage.crossing.watch.last_closed.get("EURUSD", moment) >= before
     stale = order.model_copy(update={"seq": 7, "bar_time": moment - 3600, "decision": f"EURUSD|H1|{moment - 3600}"})
     assert "last closed one" in client.send(stale).reason
     assert result.status in ("done", "refused")

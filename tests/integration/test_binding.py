@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
+from protocol.botconfig import AccountConfig
 from protocol.endpoints import Endpoints
 from protocol.keys import KeyPair, new_pair
 from protocol.locks import FileLock
@@ -31,7 +32,9 @@ def context() -> Iterator[zmq.Context[Any]]:
 def bound(folder: Path, keys: KeyPair) -> Endpoints:
     """Bind as a supervisor does, remember it, and end."""
     context: zmq.Context[Any] = zmq.Context()
-    made = bind_all(context, "tcp", folder, folder, ["main", "other"], keys, 1)
+    made = bind_all(
+        context, "tcp", folder, folder, dict.fromkeys(("main", "other"), AccountConfig.model_validate({})), keys, 1
+    )
     made.endpoints.save(folder)
     context.destroy(linger=0)  # returns when the ports are really given back, as the end of a process does
     return made.endpoints

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psutil
 import pytest
 
 from supervisor.runtime import ospriority
+from tests.support import eventually
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux gives a priority back")
 SLEEPER = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print('up', flush=True)"
@@ -47,6 +49,35 @@ def test_lowered_and_given_back(pid: int, method: str, monkeypatch: pytest.Monke
     assert lowered(pid) == {True}
     assert ospriority.lower(pid, 0)
     assert lowered(pid) == {False}
+
+
+def test_the_lowered_really_yields() -> None:
+    burner = "import time\nend = time.monotonic() + 30\nprint(flush=True)\nwhile time.monotonic() < end: pass"
+    core = min(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        pids = []
+        for _ in range(2):  # each in a session of its own, as bots are; both on one processor
+            process = stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", burner], stdout=subprocess.PIPE, start_new_session=True)
+            )
+            stack.callback(process.kill)
+            os.sched_setaffinity(process.pid, {core})
+            assert process.stdout is not None
+            process.stdout.readline()
+            pids.append(process.pid)
+        assert eventually(lambda: ospriority.lower(pids[0], 15), 5)
+
+        def used() -> list[float]:
+            return [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids]
+
+        before = used()
+
+        def shares() -> list[float]:
+            return [after - first for after, first in zip(used(), before, strict=True)]
+
+        eventually(lambda: shares()[1] >= 0.5, 30)
+        lowered_share, usual_share = shares()
+        assert lowered_share < usual_share / 2, (lowered_share, usual_share)
 
 
 def test_a_process_that_is_gone_is_no_error() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from console.commands.service import _knows_subgroups
 from console.unit import MARK, Unit, example
 from tests.console import stablehand
 
@@ -33,7 +34,8 @@ def verify(text: str, folder: Path, *words: str) -> str:
 
 
 def unit(folder: Path, user: str) -> Unit:
-    return Unit("stablehand", folder / "supervisor.toml", folder / "var", sys.executable, user, 30.0)
+    knows = _knows_subgroups()
+    return Unit("stablehand", folder / "supervisor.toml", folder / "var", sys.executable, user, 30.0, knows)
 
 
 @pytest.mark.parametrize("name", ["plain", "with blank", 'per%cent "quoted" $HOME', "ünïcode"])
@@ -57,7 +59,7 @@ def test_the_examples_are_those_of_the_command() -> None:
         assert lines[0] == MARK
         for line in (
             "Type=notify", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "LimitNOFILE=65536",
-            "RestartPreventExitStatus=2", "TimeoutStopSec=90",
+            "RestartPreventExitStatus=2", "TimeoutStopSec=90", "Delegate=cpu memory", "DelegateSubgroup=supervisor",
         ):  # fmt: skip
             assert line in lines
         assert not [line for line in lines if line.startswith(("PrivateTmp", "RuntimeDirectory", "MemoryDenyWrite"))]

@@ -52,6 +52,8 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
     figures, sample = record.figures, record.sample if alive else None
     volume = figures.volume if figures else 0.0
     halted = stable.halts.why(record)
+    told = stable.accounts.figures.get(record.account) if record.config is not None else None
+    trouble = told.trouble if told is not None else ""
     reason = stable.throttling.admitting.reason(bot.bot_id) or bot.reason
     reason = "" if reason == bot.state.value else reason  # "stopped: stopped" tells nothing
     position = None
@@ -88,7 +90,8 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
         "halted": halted or None,
-        "reason": "; ".join(text for text in (halted, reason) if text),
+        # A bot that waits for the terminal has been told the same: it is said once.
+        "reason": "; ".join(text for text in (halted, trouble if trouble not in reason else "", reason) if text),
     }
 
 
@@ -100,7 +103,9 @@ async def host(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     return {
         **sampling.host,
         "throttle": stable.throttling.describe(),
+        "cgroups": stable.cgroups.describe(),
         "loop_lag_ms": round(stable.loop_lag * 1000, 1),
+        "loop_lag": stable.lag.figures(),
         "bots": dict(counts),
         "probe": sampling.own,
         "own": {

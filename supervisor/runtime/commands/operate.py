@@ -166,7 +166,7 @@ async def _wait(
         return not left
 
     await stable.settle()  # what was just asked for may still be waiting to be decided
-    await stable.wait_until(all_settled, seconds)
+    await stable.wait_until(all_settled, seconds, of_client=True)
     answer["reached"] = [one.name for one in chosen if reached(one)]
     answer["missed"] = {
         one.name: stable.bot(one).reason or f"still {stable.state(one).value}" for one in chosen if not reached(one)

@@ -34,7 +34,7 @@ def select(stable: Stable, args: dict[str, Any]) -> list[Record]:
         names = [names]
     if not isinstance(names, list) or not names:
         raise StablehandError("no bot is named", hint="name bots, or use --all or --where key=value", code=INVALID)
-    return list({name: stable.registry.named(str(name)) for name in names}.values())
+    return list({str(name): stable.registry.named(str(name)) for name in names}.values())
 
 
 def _value(stable: Stable, record: Record, key: str) -> str:

@@ -41,7 +41,7 @@ async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dic
             {
                 "name": name,
                 "kind": config.kind,
-                "feed": config.feed,
+                "feed": config.feed if config.kind == "paper" else "",
                 "state": bot.state.value,
                 "reason": bot.reason,
                 "pid": gateway.run.pid if gateway.run and not gateway.run.ended else None,
@@ -49,12 +49,13 @@ async def accounts(stable: Stable, args: dict[str, Any], cause: str) -> list[dic
                 "balance": values.get("balance"),
                 "equity": values.get("equity"),
                 "profit": values.get("profit"),
-                "currency": config.currency,
+                "currency": values.get("currency") or (config.currency if config.kind == "paper" else ""),
                 "time": figures.time if figures else None,
                 "bots": sum(1 for one in stable.registry.by_name.values() if one.account == name),
                 "connected": figures.connected if figures else None,
                 "ended": figures is not None and figures.detail == "ended",
                 "detail": figures.detail if figures else "",
+                "trouble": figures.trouble if figures else "",
                 "halts": stable.halts.of_account(name),
                 "refused_keys": figures.refused_keys if figures else 0,
             }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.policy.throttle import MOST_PATIENCE, Reading, Settings, Subject, Throttle, control, treatments
 from tests.unit.policy.host import Host, Trace, herd
+from tests.unit.policy.recorded import load
 
 HOUR = 3600.0
 
@@ -100,6 +102,68 @@ def test_opt_outs_and_floors_hold() -> None:
     assert host.state.stopped == (2,)
 
 
+def test_the_most_that_may_be_done_to_a_bot_is_not_exceeded() -> None:
+    subjects = [Subject(number, 0, True, True, most=number) for number in range(1, 5)]
+    subjects += [Subject(5, 0, True, True, most=3, group="pair"), Subject(6, 0, True, True, group="pair")]
+    host = Host(constant(100.0), subjects)
+    host.run(HOUR)
+    given = treatments(host.state, host.settings, host.subjects)
+    assert [given[number].hold for number in range(1, 7)] == ["", "", "pause", "stop", "pause", "pause"]
+    assert [given[number].nice > 0 for number in range(1, 5)] == [False, True, True, True]
+    assert all(given[number].pace == host.settings.pace for number in range(1, 7))
+    host.turn(3, most=2)
+    host.look()
+    assert 3 not in host.state.held
+
+
+@pytest.mark.parametrize(
+    ("targets", "highest"),
+    [({"network": 15.0}, 4), ({"memory": 12.0}, 4), ({"pressure": 90.0}, 4), ({"cpu": 95.0, "network": 15.0}, 4)],
+)
+def test_a_recorded_machine_is_met_in_time_without_swinging(targets: dict[str, float], highest: int) -> None:
+    recording = load("loaded")
+    settled = Settings(targets=targets, react=10, recover=30, share=0.25)
+    host = Host(constant(0.0), herd(40), settled, recorded=recording)
+    host.run(recording.at[-1])
+    key = next(iter(targets))
+    above = recording.above(key, targets[key])
+    sustained = next(at for at in above if sum(at <= one < at + 20 for one in above) >= 18)
+    first = next(at for at, change in host.changes if change.direction == "up")
+    assert first <= sustained + 3 * host.settings.react, (first, sustained)
+    # A step takes at least `react` up and `recover` down; turning round needs both.
+    assert swings(host) <= 2 * recording.at[-1] / (host.settings.react + host.settings.recover), swings(host)
+    assert 1 <= max(change.level for _, change in host.changes) <= highest
+    host.run(2 * HOUR, 15.0)  # the machine has come to rest
+    assert host.state.level == 0 and host.state.held == ()
+    late = [change.direction for at, change in host.changes if at > recording.at[-1] + host.settings.react]
+    assert set(late) <= {"down"}, "nothing is held while the machine rests"
+
+
+@pytest.mark.parametrize("key", ["cpu", "memory", "pressure", "loop_lag", "network"])
+@pytest.mark.parametrize("shape", ["step", "sawtooth", "leak", "spike"])
+def test_each_target_meets_each_shape(key: str, shape: str) -> None:
+    shapes: dict[str, Trace] = {  # shares of the target
+        "step": lambda now: 1.2 if 60 <= now < 660 else 0.1,
+        "sawtooth": lambda now: 0.4 + (now % 60) / 100 if now < 660 else 0.1,
+        "leak": lambda now: 0.5 + now / 660 if now < 660 else 0.1,
+        "spike": lambda now: 2.0 if now % 120 < 4 and now < 660 else 0.2,
+    }
+    target = 0.5 if key == "loop_lag" else 50.0
+    trace = shapes[shape]
+    subjects = [replace(one, flat=one.bot_id % 3 > 0) for one in herd(40)]
+    host = Host(constant(0.0), subjects, Settings(targets={key: target}))
+    host.recorded = lambda now: Reading(**{key: target * trace(now)})
+    host.run(660)  # `check` looks at positions, order and paces at every step
+    if shape == "spike":
+        assert host.changes == []
+    if shape in ("step", "leak"):
+        over = next(now for now in range(660) if trace(now) > 1.0)
+        assert over < host.changes[0][0] <= over + 3 * host.settings.react
+        assert swings(host) == 0 and host.state.level >= 3
+    host.run(HOUR, 10.0)
+    assert host.state.level == 0 and host.state.held == () and swings(host) <= 1
+
+
 def test_a_group_is_held_and_let_go_together() -> None:
     subjects = [*herd(3), Subject(50, 1, True, True, group="pair"), Subject(51, 4, True, True, group="pair")]
     host = Host(constant(100.0), subjects)
@@ -146,6 +210,7 @@ levels = st.floats(0, 130, allow_nan=False)
             group=st.sampled_from(["", "", "a", "b"]),
             throttle=st.sampled_from([True, True, False]),
             pace_max=st.sampled_from([1.0, 2.0, 100.0]),
+            most=st.sampled_from([0, 1, 2, 3, 4, 4]),
         ),
         max_size=15,
         unique_by=lambda one: one.bot_id,

@@ -1,0 +1,18 @@
+"""Every part of the bench, one a line: to add one, write its module and name it here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench import faults, parts
+from bench.part import Part
+from bench.peers import part as peers
+
+PARTS: Final[tuple[Part, ...]] = (
+    parts.START,
+    parts.MEMORY,
+    parts.RECOVERY,
+    parts.IDLE,
+    peers.PART,
+    faults.PART,
+)

@@ -1,0 +1,272 @@
+"""What becomes of the connection to a terminal: (state, event, time) -> (state, actions). Pure.
+
+Trouble is of two sorts. With the first nothing can be read, and the terminal is opened again with growing waits.
+With the second it answers, and no order may be sent (or no order would be taken): it is looked at until it heals.
+Each trouble is told once when it begins, and once when it is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from broker import api
+
+#: A refused login is tried so much less often: brokers lock accounts that try too much.
+CAREFUL: Final = 10.0
+
+
+class Kind(Enum):
+    """What can be wrong."""
+
+    IPC = "ipc"  # no connection to the terminal's process
+    MISSING = "missing"  # there is no terminal where it should be
+    LOGIN = "login"  # the broker or the terminal refused the login
+    VERSION = "version"
+    API_OFF = "api off"  # Python is shut out in the terminal's options
+    SECRET = "secret"  # the password cannot be read
+    OTHER_ACCOUNT = "other account"
+    OFFLINE = "offline"  # the terminal has no connection to the broker
+    BUTTON_OFF = "button off"  # algorithmic trading is switched off in the terminal
+    EXPERTS_OFF = "experts off"  # the server takes no orders of programs
+    READ_ONLY = "read only"  # an investor's password, or an account that may not trade
+
+
+#: Nothing can be read: the terminal is opened again.
+CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kind.API_OFF, Kind.SECRET})
+_CAREFULLY: Final = frozenset({Kind.LOGIN, Kind.VERSION, Kind.SECRET})
+#: What is read belongs to somebody else, or may be old: no bot begins.
+HOLDING: Final = CLOSED | {Kind.OTHER_ACCOUNT, Kind.OFFLINE}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose terminal it should be, and how patiently it is opened again (seconds)."""
+
+    login: int
+    server: str
+    path: str
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong, in one line, and since when (seconds)."""
+
+    kind: Kind
+    line: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The state. `opened`: the package said yes to the last `initialize`, and nothing has failed since."""
+
+    opened: bool = False
+    trouble: Trouble | None = None
+    failures: int = 0
+    next_try: float = 0.0
+    held_until: float = 0.0  # a refusal by the server holds so long, whatever the terminal's flags say
+
+    @property
+    def readable(self) -> bool:
+        """Whether what the terminal says is this account's."""
+        return self.opened and (self.trouble is None or self.trouble.kind is not Kind.OTHER_ACCOUNT)
+
+    @property
+    def holding(self) -> str:
+        """Why no bot may begin; empty when one may."""
+        if not self.opened and self.trouble is None:
+            return "the terminal is being opened"
+        return self.trouble.line if self.trouble is not None and self.trouble.kind in HOLDING else ""
+
+    @property
+    def barring(self) -> str:
+        """Why no order may be sent; empty when one may."""
+        if not self.opened and self.trouble is None:
+            return "the terminal is being opened"
+        return self.trouble.line if self.trouble is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`initialize` said yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailed:
+    """`initialize` said no, or could not be asked: `kind` where the reason is known without the terminal."""
+
+    code: int
+    text: str
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A function gave None or False."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What terminal and account say of themselves."""
+
+    login: int
+    connected: bool
+    trade_allowed: bool  # the terminal's button
+    api_disabled: bool
+    account_trade_allowed: bool
+    account_trade_expert: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An order was answered."""
+
+    retcode: int
+
+
+Event = Due | Opened | OpenFailed | CallFailed | Looked | Answered
+
+
+class Do(Enum):
+    """What to do now."""
+
+    OPEN = "open"  # shutdown, initialize
+    LOOK = "look"  # account_info, terminal_info
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A line for people; `bad`: something is wrong since now, else it is over."""
+
+    line: str
+    bad: bool
+
+
+Action = Do | Tell
+
+
+def decide(state: Connection, event: Event, now: float, account: Account) -> tuple[Connection, list[Action]]:
+    """The next state and what to do. `now`: monotonic seconds."""
+    match event:
+        case Due():
+            if state.opened:
+                return state, [Do.LOOK]
+            return state, [Do.OPEN] if now >= state.next_try else []
+        case Opened():
+            # Whether it is over is said by the look that follows.
+            return replace(state, opened=True, failures=0, next_try=now), [Do.LOOK]
+        case OpenFailed():
+            kind = event.kind or _kind_of(event.code) or Kind.IPC
+            return _closed(state, kind, _line(kind, account, event.code, event.text), now, account)
+        case CallFailed():
+            known = _kind_of(event.code)
+            if known is None or not state.opened:
+                return state, []
+            # It is tried again at once: the wait begins with the second attempt.
+            state, actions = _begin(state, known, _line(known, account, event.code, event.text), now)
+            return replace(state, opened=False, failures=0, next_try=now), actions
+        case Looked():
+            return _looked(state, event, now, account)
+        case Answered():
+            refused = _REFUSED.get(event.retcode)
+            if refused is None:
+                return state, []
+            state, actions = _begin(state, refused, _line(refused, account, event.retcode, ""), now)
+            return replace(state, held_until=now + 5 * account.first_wait), actions
+
+
+_REFUSED: Final = {
+    api.TRADE_RETCODE_CLIENT_DISABLES_AT: Kind.BUTTON_OFF,
+    api.TRADE_RETCODE_SERVER_DISABLES_AT: Kind.EXPERTS_OFF,
+}
+
+
+def _kind_of(code: int) -> Kind | None:
+    """What a code of `last_error` says of the connection; None: nothing."""
+    if code <= api.RES_E_INTERNAL_FAIL:
+        return Kind.IPC
+    return {
+        api.RES_E_AUTH_FAILED: Kind.LOGIN,
+        api.RES_E_INVALID_VERSION: Kind.VERSION,
+        api.RES_E_AUTO_TRADING_DISABLED: Kind.API_OFF,
+    }.get(code)
+
+
+def _looked(state: Connection, seen: Looked, now: float, account: Account) -> tuple[Connection, list[Action]]:
+    kind: Kind | None = None
+    if seen.login != account.login:
+        kind = Kind.OTHER_ACCOUNT
+    elif seen.api_disabled:
+        kind = Kind.API_OFF
+    elif not seen.connected:
+        kind = Kind.OFFLINE
+    elif not seen.trade_allowed:
+        kind = Kind.BUTTON_OFF
+    elif not seen.account_trade_allowed:
+        kind = Kind.READ_ONLY
+    elif not seen.account_trade_expert:
+        kind = Kind.EXPERTS_OFF
+    if kind is not None:
+        return _begin(state, kind, _line(kind, account, 0, "", seen.login), now)
+    if state.trouble is None or now < state.held_until:
+        return state, []
+    lasted = now - state.trouble.since
+    return replace(state, trouble=None), [Tell(f"over after {lasted:.0f} s: {state.trouble.line}", bad=False)]
+
+
+def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connection, list[Action]]:
+    """This trouble is there: told when it is another one than before."""
+    if state.trouble is not None and state.trouble.kind is kind:
+        return state, []
+    return replace(state, trouble=Trouble(kind, line, now)), [Tell(line, bad=True)]
+
+
+def _closed(state: Connection, kind: Kind, line: str, now: float, account: Account) -> tuple[Connection, list[Action]]:
+    state, actions = _begin(state, kind, line, now)
+    factor = CAREFUL if kind in _CAREFULLY else 1.0
+    wait = min(account.first_wait * 2.0 ** min(state.failures, 30), account.longest_wait) * factor
+    return replace(state, opened=False, failures=state.failures + 1, next_try=now + wait), actions
+
+
+def _line(kind: Kind, account: Account, code: int, text: str, login: int = 0) -> str:
+    """What is wrong, and what to do about it."""
+    said = f" ({code}: {text})" if text else ""
+    at = f" at {account.server}" if account.server else ""
+    match kind:
+        case Kind.IPC:
+            return f"no connection to the terminal{said}; it is started and connected to again by itself"
+        case Kind.MISSING:
+            return f"there is no terminal at {account.path}; install it there, or mend `path`"
+        case Kind.LOGIN:
+            return f"login {account.login}{at} was refused{said}; check login, server and password"
+        case Kind.VERSION:
+            return f"terminal and package MetaTrader5 do not fit{said}; update both"
+        case Kind.API_OFF:
+            return (
+                "the terminal shuts Python out; clear Tools > Options > Expert Advisors > "
+                "Disable algorithmic trading via external Python API"
+            )
+        case Kind.SECRET:
+            return text
+        case Kind.OTHER_ACCOUNT:
+            return f"the terminal is logged in to {login}, not to {account.login}; nothing is sent until it is back"
+        case Kind.OFFLINE:
+            return "the terminal has no connection to the broker's server; waiting for it"
+        case Kind.BUTTON_OFF:
+            return "algorithmic trading is switched off in the terminal; press Algo Trading in its toolbar"
+        case Kind.EXPERTS_OFF:
+            return f"the server takes no orders of programs on {account.login}; ask the broker"
+        case Kind.READ_ONLY:
+            return f"login {account.login} may only read; log in with the trading password, not the investor's"

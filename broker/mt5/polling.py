@@ -1,0 +1,116 @@
+"""Bars of a terminal that is only asked, never tells: each symbol and timeframe once, however many bots want it.
+
+A bar has closed when a newer one is there, or when the server's clock has passed its end by a moment: at the end of
+a week no newer one comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from broker.api import RATES_DTYPE, Rates, Tick
+from broker.market import TIMEFRAMES, bar_end
+from broker.paper.moments import ClosedBar
+
+#: Seconds of server time that a bar is given for ticks that travel, where only the clock says that it has ended.
+GRACE: Final = 2
+_FEW: Final = 3
+_MANY: Final = 300
+#: Seconds between two looks at a bar whose time is over, where no tick comes.
+_QUIET: Final = 5.0
+
+
+class Quote(NamedTuple):
+    """A symbol's last tick, and whether it was not there at the look before."""
+
+    tick: Tick
+    fresh: bool
+
+
+@dataclass(slots=True)
+class _Line:
+    """One symbol and timeframe: opening times of the bar that forms, and of the last one that closed."""
+
+    forming: int = 0
+    closed: int = 0
+    look_at: float = 0.0
+
+
+class Polled:
+    """For the terminal thread. `rates` is the terminal's copy_rates_from_pos, `tick` its symbol_info_tick."""
+
+    def __init__(self, rates: Callable[..., Any], tick: Callable[[str], Any]) -> None:
+        self._rates = rates
+        self._tick = tick
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._stamps: dict[str, int] = {}
+
+    def watch(self, symbol: str, timeframe: str, now: int) -> None:
+        """Have its bars told from now on."""
+        if (symbol, timeframe) in self._lines or timeframe not in TIMEFRAMES:
+            return
+        rates = self._fetch(symbol, timeframe, _FEW)
+        if rates is None or not len(rates):
+            return  # asked again with the next attach
+        line = _Line(forming=int(rates["time"][-1]))
+        closed = _closed(rates, timeframe, now)
+        line.closed = int(closed["time"][-1]) if len(closed) else 0
+        self._lines[symbol, timeframe] = line
+
+    def closed(self, symbol: str, timeframe: str) -> int | None:
+        """Opening time of the last bar that was told (or was there when it began); None: not watched."""
+        line = self._lines.get((symbol, timeframe))
+        return None if line is None else line.closed
+
+    def quotes(self) -> dict[str, Quote]:
+        """The last tick of each watched symbol."""
+        found: dict[str, Quote] = {}
+        for symbol in dict.fromkeys(symbol for symbol, _ in self._lines):
+            tick = self._tick(symbol)
+            if tick is None:
+                continue
+            stamp, before = int(tick.time_msc), self._stamps.get(symbol)
+            self._stamps[symbol] = stamp
+            found[symbol] = Quote(tick, before is not None and stamp > before)
+        return found
+
+    def step(self, quotes: dict[str, Quote], now: int, mono: float) -> tuple[ClosedBar, ...]:
+        """Bars that have closed since the last step. `now`: server seconds; `mono`: monotonic seconds."""
+        told: list[ClosedBar] = []
+        for (symbol, timeframe), line in self._lines.items():
+            quote = quotes.get(symbol)
+            if quote is None:
+                continue
+            over = max(int(quote.tick.time), now - GRACE) >= bar_end(line.forming, timeframe)
+            if not over or (not quote.fresh and mono < line.look_at):
+                continue
+            line.look_at = mono + _QUIET
+            for row in self._news(symbol, timeframe, line, now):
+                told.append(ClosedBar(symbol, timeframe, row.tobytes(), float(quote.tick.bid), float(quote.tick.ask)))
+        return tuple(told)
+
+    def _news(self, symbol: str, timeframe: str, line: _Line, now: int) -> Rates | tuple[()]:
+        rates = self._fetch(symbol, timeframe, _FEW)
+        if rates is not None and len(rates) and line.closed and int(rates["time"][0]) > line.closed:
+            rates = self._fetch(symbol, timeframe, _MANY)  # several have passed since
+        if rates is None or not len(rates):
+            return ()
+        line.forming = max(line.forming, int(rates["time"][-1]))
+        closed = _closed(rates, timeframe, now)
+        fresh: Rates = closed[closed["time"] > line.closed]
+        if len(fresh):
+            line.closed = int(fresh["time"][-1])
+        return fresh
+
+    def _fetch(self, symbol: str, timeframe: str, count: int) -> Rates | None:
+        rates = self._rates(symbol, TIMEFRAMES[timeframe], 0, count)
+        return None if rates is None else rates.astype(RATES_DTYPE, copy=False)
+
+
+def _closed(rates: Rates, timeframe: str, now: int) -> Rates:
+    """Those with a newer one behind them, and the last one too where its time is over."""
+    if bar_end(int(rates["time"][-1]), timeframe) <= now - GRACE:
+        return rates
+    return rates[:-1]

@@ -1,0 +1,357 @@
+"""A gateway's side of a real MetaTrader 5 terminal: the package's functions, its connection tended, its market polled.
+
+The package holds one terminal for the whole process and is not safe to share: everything here belongs to the one
+thread that calls it, except what is said to be for any thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from broker import api
+from broker.functions import READS
+from broker.mt5.aliases import Aliases
+from broker.mt5.connection import (
+    Account,
+    Answered,
+    CallFailed,
+    Connection,
+    Do,
+    Due,
+    Event,
+    Kind,
+    Looked,
+    Opened,
+    OpenFailed,
+    Tell,
+    decide,
+)
+from broker.mt5.polling import Polled
+from broker.mt5.secret import password_of
+from broker.mt5.servertime import ServerTime, observe
+from broker.paper.moments import Step
+from protocol.botconfig import AccountConfig
+from protocol.errors import InvalidInput
+from protocol.mt5config import module_name
+
+FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
+_YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
+#: What belongs to the account: read from another's, it would be booked as ours.
+_OF_ACCOUNT: Final = frozenset(
+    {
+        "account_info", "positions_get", "positions_total", "orders_get", "orders_total", "history_deals_get",
+        "history_deals_total", "history_orders_get", "history_orders_total", "order_send", "order_check",
+    }
+)  # fmt: skip
+_SYMBOL_FIRST: Final = frozenset(
+    {
+        "symbol_info", "symbol_info_tick", "symbol_select", "market_book_add", "market_book_get",
+        "market_book_release", "copy_rates_from", "copy_rates_from_pos", "copy_rates_range", "copy_ticks_from",
+        "copy_ticks_range",
+    }
+)  # fmt: skip
+_CALCULATIONS: Final = frozenset({"order_calc_margin", "order_calc_profit"})
+_REQUESTS: Final = frozenset({"order_send", "order_check"})
+#: Answers in which a symbol is named, as structs of our own: the package's cannot be changed.
+_NAMING: Final[dict[str, Callable[[Any], Any]]] = {
+    "positions_get": api.TradePosition._make,
+    "orders_get": api.TradeOrder._make,
+    "history_orders_get": api.TradeOrder._make,
+    "history_deals_get": api.TradeDeal._make,
+}
+#: The end of a range that is far enough away: 32 bits, which every version of the package takes.
+_LATEST: Final = 2**31 - 1
+_OK: Final = (api.RES_S_OK, "Success")
+
+log = logging.getLogger("stablehand.gateway")
+
+
+class Mt5Terminal:
+    """A `HeldTerminal` over the module. The functions of the package are made on demand: each is passed on by name."""
+
+    lockstep: Final = False
+
+    def __init__(
+        self,
+        module: Any,
+        config: AccountConfig,
+        *,
+        file: Path,
+        base_dir: Path,
+        tell: Callable[[str, bool], None],
+        mono: Callable[[], float] = time.monotonic,
+        utc: Callable[[], float] = time.time,
+    ) -> None:
+        self._module = module
+        self._config = config
+        self._path = str(base_dir / config.path) if config.path else ""
+        self._tell = tell
+        self._mono = mono
+        self._utc = utc
+        self._account = Account(
+            config.login, config.server, self._path, config.reconnect_initial_seconds, config.reconnect_max_seconds
+        )
+        self._connection = Connection()
+        self._error: tuple[int, str] = (api.RES_E_INTERNAL_FAIL_CONNECT, "the terminal is being opened")
+        self._clock = ServerTime()
+        self._aliases = Aliases(file, tell)
+        self._polled = Polled(self._rates, self._tick)
+        self._was_readable = False
+
+    # --- for any thread ------------------------------------------------------------------------------
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks at the market."""
+        return self._config.poll_seconds
+
+    @property
+    def now(self) -> int:
+        """The server's clock, in its own seconds; 0 before anything is known of it."""
+        return self._clock.now(self._utc())
+
+    def held(self) -> str:
+        """Why no bot may begin; empty when one may."""
+        return self._connection.holding
+
+    # --- the connection ------------------------------------------------------------------------------
+
+    def tend(self) -> bool:
+        """Open it where that is due, look at it; whether what it says can be taken as the account's since now."""
+        self._happened(Due())
+        readable = self._connection.readable
+        fresh, self._was_readable = readable and not self._was_readable, readable
+        return fresh
+
+    def barred(self, *, look: bool = False) -> str:
+        """Why no order may be sent; empty when one may. `look`: ask the terminal first."""
+        if look and self._connection.opened:
+            self._look()
+        return self._connection.barring
+
+    def close(self) -> None:
+        """Let go of the terminal, which goes on by itself."""
+        self._shutdown()
+        self._connection = Connection()
+
+    def _happened(self, event: Event) -> None:
+        """An event, and what follows from it, to its end."""
+        self._connection, actions = decide(self._connection, event, self._mono(), self._account)
+        for action in actions:
+            if isinstance(action, Tell):
+                (log.error if action.bad else log.info)("%s", action.line)
+                self._tell(action.line, action.bad)
+            elif action is Do.OPEN:
+                self._open()
+            else:
+                self._look()
+
+    def _open(self) -> None:
+        if self._path and not Path(self._path).exists():
+            self._happened(OpenFailed(api.RES_E_NOT_FOUND, "", Kind.MISSING))
+            return
+        try:
+            password = password_of(self._config)
+        except InvalidInput as error:
+            self._happened(OpenFailed(api.RES_E_AUTH_FAILED, error.line(), Kind.SECRET))
+            return
+        self._shutdown()  # the package keeps what is left of a broken connection
+        arguments: dict[str, Any] = {
+            "login": self._config.login, "password": password, "server": self._config.server,
+            "timeout": int(self._config.connect_timeout_seconds * 1000), "portable": self._config.portable,
+        }  # fmt: skip
+        if not self._config.server:
+            del arguments["server"]
+        try:
+            done = self._module.initialize(*([self._path] if self._path else []), **arguments)
+            code, text = _OK if done else self._module.last_error()
+        except Exception as error:  # its text may hold the arguments: only its kind is shown
+            done, code, text = False, api.RES_E_FAIL, f"initialize raised {type(error).__name__}"
+        self._happened(Opened() if done else OpenFailed(int(code), str(text)))
+
+    def _shutdown(self) -> None:
+        try:
+            self._module.shutdown()
+        except Exception:
+            log.exception("the package could not shut down its connection; it is opened anew all the same")
+
+    def _look(self) -> None:
+        """Whose account it is, and whether it may trade."""
+        account, terminal = self._ask("account_info"), self._ask("terminal_info")
+        if account is None or terminal is None:
+            return  # _ask has told why; what may pass by itself is looked at again in a moment
+        self._happened(
+            Looked(
+                login=int(account.login),
+                connected=bool(terminal.connected),
+                trade_allowed=bool(terminal.trade_allowed),
+                api_disabled=bool(terminal.tradeapi_disabled),
+                account_trade_allowed=bool(account.trade_allowed),
+                account_trade_expert=bool(account.trade_expert),
+            )
+        )
+        if self._connection.readable:
+            self._aliases.serve(str(account.server))
+
+    # --- the market ----------------------------------------------------------------------------------
+
+    def step(self) -> Step:
+        """Look at the market: bars that have closed since the last step."""
+        if not self._connection.readable:
+            return Step(self.now, ())
+        quotes = self._polled.quotes()
+        utc = self._utc()
+        for quote in quotes.values():
+            stamp = quote.tick.time_msc / 1000 if quote.tick.time_msc else float(quote.tick.time)
+            self._clock, line = observe(self._clock, stamp, utc, fresh=quote.fresh)
+            if line:
+                log.info("%s", line)
+                self._tell(line, False)
+        now = self._clock.now(utc)
+        return Step(now, self._polled.step(quotes, now, self._mono()))
+
+    def follow(self, symbol: str, timeframe: str) -> None:
+        """A bot wants these bars."""
+        tick = self._tick(symbol)
+        if tick is not None:
+            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), fresh=False)
+        self._polled.watch(symbol, timeframe, self.now)
+
+    def last_closed(self, symbol: str, timeframe: str) -> int | None:
+        """Opening time of the last bar that `step` told."""
+        return self._polled.closed(symbol, timeframe)
+
+    def _rates(self, *args: Any) -> Any:
+        return self._call("copy_rates_from_pos", args, {})
+
+    def _tick(self, symbol: str) -> Any:
+        return self._call("symbol_info_tick", (symbol,), {})
+
+    # --- the functions -------------------------------------------------------------------------------
+
+    def last_error(self) -> tuple[int, str]:
+        """Of the last call: what the terminal said, or why it was not asked."""
+        return self._error
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in FUNCTIONS:
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self._call(name, args, kwargs)
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        failed = False if name in _YES_OR_NO else None
+        if not self._connection.opened:
+            return self._away(failed)
+        if name in _OF_ACCOUNT and not self._connection.readable:
+            return self._away(failed)
+        if name.startswith("history_"):
+            args = tuple(min(one, _LATEST) if isinstance(one, int) else one for one in args)
+        try:
+            args, kwargs = self._translated(name, args, kwargs)
+        except LookupError as error:
+            self._error = (api.RES_E_NOT_FOUND, str(error.args[0]))
+            return failed
+        except ConnectionError:
+            return failed  # the error is that of the question for the symbols
+        value = self._ask(name, *args, **kwargs)
+        if name in _OF_ACCOUNT and name != "order_send" and value is not None and not self._still_ours(name, value):
+            return self._away(failed)
+        if name == "order_send" and value is not None:
+            self._happened(Answered(int(value.retcode)))
+        return self._renamed(name, value)
+
+    def _ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """The package itself; a failure is an event of the connection, whatever it was."""
+        try:
+            value = getattr(self._module, name)(*args, **kwargs)
+            self._error = _OK if value is not None and value is not False else self._module.last_error()
+        except Exception as error:
+            log.exception("the package raised in %s", name)
+            value, self._error = None, (api.RES_E_FAIL, f"{type(error).__name__}: {error}")
+        if value is None or value is False:
+            error_now = self._error
+            self._happened(CallFailed(int(error_now[0]), str(error_now[1])))
+            self._error = error_now
+            return False if name in _YES_OR_NO else None
+        return value
+
+    def _still_ours(self, name: str, value: Any) -> bool:
+        """Whether the terminal was logged in to our account when it answered."""
+        info = value if name == "account_info" else self._ask("account_info")
+        if info is not None and int(info.login) == self._config.login:
+            return True
+        self._look()
+        return False
+
+    def _away(self, failed: Any) -> Any:
+        """Nothing was asked: an error like that of a terminal that cannot be reached."""
+        line = self._connection.barring or "no connection to the terminal"
+        self._error = (api.RES_E_INTERNAL_FAIL_CONNECT, line)
+        return failed
+
+    # --- the names of symbols ------------------------------------------------------------------------
+
+    def _translated(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if name in _SYMBOL_FIRST and args:
+            return (self._broker_name(args[0]), *args[1:]), kwargs
+        if name in _CALCULATIONS and len(args) > 1:
+            return (args[0], self._broker_name(args[1]), *args[2:]), kwargs
+        if name in _REQUESTS and args and isinstance(args[0], Mapping) and "symbol" in args[0]:
+            return ({**args[0], "symbol": self._broker_name(args[0]["symbol"])}, *args[1:]), kwargs
+        if isinstance(kwargs.get("symbol"), str):
+            return args, {**kwargs, "symbol": self._broker_name(kwargs["symbol"])}
+        return args, kwargs
+
+    def _broker_name(self, wanted: Any) -> Any:
+        """Raises LookupError where the broker has no such symbol, ConnectionError where it cannot be asked."""
+        if not isinstance(wanted, str):
+            return wanted
+        known = self._aliases.known(wanted)
+        if known is not None:
+            return known
+        if not self._aliases.names:
+            every = self._ask("symbols_get")
+            if every is None:
+                raise ConnectionError
+            if not every:
+                self._error = (api.RES_E_INTERNAL_FAIL_CONNECT, "the terminal has no symbols yet")
+                raise ConnectionError
+            self._aliases.know(tuple(one.name for one in every))
+        try:
+            found = self._aliases.find(wanted)
+        except ValueError as error:
+            raise LookupError(str(error)) from None
+        if found is None:
+            raise LookupError(f"the broker has no symbol {wanted}, nor one that is surely the same")
+        if not self._ask("symbol_select", found, True):
+            raise ConnectionError
+        return found
+
+    def _renamed(self, name: str, value: Any) -> Any:
+        make = _NAMING.get(name)
+        if make is None or value is None:
+            return value
+        structs = (make(one) for one in value)
+        return tuple(one._replace(symbol=self._aliases.to_wanted(one.symbol)) for one in structs)
+
+
+def open_mt5(
+    config: AccountConfig, *, name: str, folder: Path, base_dir: Path, tell: Callable[[str, bool], None]
+) -> Mt5Terminal:
+    """The account's terminal; it is connected to by `tend`. Raises InvalidInput where there is no package."""
+    wanted = module_name()
+    try:
+        module = importlib.import_module(wanted)
+    except ImportError as error:
+        raise InvalidInput(
+            f"the package {wanted} cannot be imported: {error}",
+            hint='it exists for Windows only; there: pip install MetaTrader5; elsewhere use kind = "mt5-remote"',
+        ) from None
+    return Mt5Terminal(cast(Any, module), config, file=folder / f"symbols-{name}.json", base_dir=base_dir, tell=tell)

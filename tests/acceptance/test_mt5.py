@@ -1,0 +1,209 @@
+"""Accounts of real terminals, whole: a supervisor, its gateway here or on another host, bots that trade."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console import COMMAND, stablehand
+from tests.daemon import Daemon
+from tests.ports import free_ports
+from tests.support import eventually
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
+
+Make = Callable[..., Daemon]
+ROOT = Path(__file__).resolve().parents[2]
+MARKET = 'timeframe = "H1"\nbars_per_second = 3\nticks_per_bar = 3\nsymbols = ["EURUSD", "USDJPY"]\n'
+SETTINGS = """
+server = "Paper-Demo"
+password_env = "MT5_PASSWORD"
+poll_seconds = 0.05
+reconnect_initial_seconds = 0.2
+reconnect_max_seconds = 0.5
+terminal_timeout_seconds = 1.0
+"""
+BOTS = """
+[bot_defaults]
+strategy = "MA_CROSSOVER"
+params = { fast = 2, slow = 3 }
+[[bots]]
+name = "euro"
+market = "EURUSD"
+[[bots]]
+name = "yen"
+market = "USDJPY"
+"""
+SUPERVISOR = """
+[supervisor]
+data_dir = "var"
+heartbeat_interval_seconds = 0.2
+throttle.enabled = false
+"""
+
+
+def terminal(folder: Path) -> Path:
+    """A terminal's own folder, as a paper account."""
+    place = folder / "terminal"
+    place.mkdir(parents=True)
+    (place / "paper.toml").write_text(MARKET)
+    return place
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a gateway finds: the module in the package's place, and the password."""
+    return {
+        "STABLEHAND_MT5_MODULE": "tests.mt5module", "STABLEHAND_MT5_FAULTS": str(folder / "faults.json"),
+        "MT5_PASSWORD": "s3cret", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+
+
+def order(folder: Path, **faults: Any) -> None:
+    partial = folder / "faults.new"
+    partial.write_text(json.dumps(faults))
+    partial.replace(folder / "faults.json")
+
+
+def entries(daemon: Daemon) -> list[dict[str, Any]]:
+    """Entries that the terminal has; every order of a bot has a comment of its own."""
+    found = [one for one in daemon.ask("deals") if one["type"] in (0, 1) and one["entry"] == 0]
+    comments = [one["comment"] for one in found]
+    assert len(set(comments)) == len(comments), f"an order twice: {comments}"
+    return found
+
+
+def account(daemon: Daemon) -> dict[str, Any]:
+    row: dict[str, Any] = daemon.ask("accounts")[0]
+    return row
+
+
+def unharmed(daemon: Daemon) -> None:
+    assert [row["restarts"] for row in daemon.status()] == [0, 0]
+
+
+def more_entries(daemon: Daemon) -> None:
+    before = len(entries(daemon))
+    eventually(lambda: len(entries(daemon)) > before, 30.0, every=0.2, what="another entry")
+
+
+@pytest.fixture
+def here(stable: Make, tmp_path: Path) -> Daemon:
+    place = terminal(tmp_path / "host")
+    text = f'{SUPERVISOR}\n[accounts.live]\nkind = "mt5"\nlogin = 7001\npath = "{place}"\n{SETTINGS}{BOTS}'
+    daemon = stable(text).start(**environment(tmp_path / "host"))
+    daemon.wait_all("running")
+    return daemon
+
+
+def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_path: Path) -> None:
+    more_entries(here)
+    order(tmp_path / "host", fail={"*": [-10004, "No IPC connection"]})
+    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], what="the account's trouble")
+    here.ask("add", bots=[{"name": "late", "market": "EURUSD", "strategy": "MA_CROSSOVER"}])
+    held = eventually(
+        lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 20.0, what="it is held"
+    )
+    assert held["state"] == "starting"
+    assert "no connection to the terminal" in here.bot("euro")["reason"]
+    order(tmp_path / "host")
+    here.wait_all("running")
+    more_entries(here)
+    assert [one["restarts"] for one in here.status()] == [0, 0, 0]
+    told = [one["text"] for one in here.ask("events", limit=500) if one["type"] == "alert"]
+    assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
+    secret = [path for path in here.data_dir.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert secret == []
+
+
+class Host:
+    """Another host, in a folder: a terminal, a gateway's file, and a service that starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_ports(4)
+        self.file = folder / "gateway.toml"
+        place = terminal(folder)
+        self._account = f'[account]\nkind = "mt5"\nlogin = 7002\npath = "{place}"\n{SETTINGS}'
+        self.processes: list[subprocess.Popen[str]] = []
+        self.write({"account": "live"})
+        self.key = self.run("--show-key").stdout.strip()
+
+    def write(self, stable: dict[str, str]) -> None:
+        lines = "".join(f'{key} = "{value}"\n' for key, value in stable.items())
+        self.file.write_text(f'[gateway]\naddress = "tcp://127.0.0.1:{self.port}"\n{lines}{self._account}')
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, "gateway", str(self.file), *words], capture_output=True, text=True, check=False, timeout=60,
+            env={**os.environ, **environment(self.folder)},
+        )  # fmt: skip
+
+    def start(self) -> subprocess.Popen[str]:
+        log = (self.folder / "service.log").open("a")
+        with log:
+            process = subprocess.Popen(
+                [*COMMAND, "gateway", str(self.file)], stdout=log, stderr=log, text=True,
+                env={**os.environ, **environment(self.folder)},
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with ExitStack() as stack:
+        (tmp_path / "windows").mkdir()
+        made = Host(tmp_path / "windows")
+        stack.callback(made.close)
+        yield made
+
+
+def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
+    text = (
+        f'{SUPERVISOR}launch = "spawn"\n[accounts.live]\nkind = "mt5-remote"\n'
+        f'address = "tcp://127.0.0.1:{host.port}"\ngateway_key = "{host.key}"\n{BOTS}'
+    )
+    daemon = stable(text).start(ready=False)
+    eventually(lambda: (daemon.data_dir / "endpoints.json").exists(), 30.0, what="it listens")
+    missing = host.run()
+    assert missing.returncode == 2 and "installation is missing" in missing.stderr and missing.stderr.count("\n") == 1
+
+    lines = eventually(lambda: stablehand(daemon.config, "keys", "remote", "live"), 20.0, what="the keys")
+    host.write(tomllib.loads(lines.out))
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="nobody there yet")
+    gateway = host.start()
+    daemon.wait_all("running", 60.0)
+    more_entries(daemon)
+
+    second = host.run()
+    assert second.returncode == 2 and "has a gateway here already" in second.stderr
+    assert second.stderr.count("\n") == 1 + second.stderr.count("gateway of account")
+
+    gateway.send_signal(signal.SIGKILL)
+    gateway.wait(10)
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="it is missed")
+    unharmed(daemon)
+    host.start()
+    eventually(lambda: not account(daemon)["trouble"], 30.0, what="it is back")
+    daemon.wait_all("running", 30.0)
+    more_entries(daemon)
+    unharmed(daemon)
+
+    daemon.kill()
+    halted = stablehand(daemon.config, "halt", "--flatten", "--wait", "20", "--reason", "test")
+    assert "account live: flat" in halted.out, halted

@@ -1,0 +1,333 @@
+"""The adapter's parts: the server's clock, symbols at a broker, bars by polling, passwords, the shell's lines."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.api import RATES_DTYPE, Rates, Tick
+from broker.mt5.aliases import Aliases
+from broker.mt5.polling import Polled
+from broker.mt5.secret import password_of
+from broker.mt5.servertime import ServerTime, observe
+from broker.mt5.symbols import base_of, fits, resolve
+from broker.mt5.terminal import Mt5Terminal, open_mt5
+from protocol.botconfig import AccountConfig
+from protocol.errors import InvalidInput
+
+# --- the clock -----------------------------------------------------------------------------------------
+
+UTC = 1_790_000_000.0
+
+
+def ticks(
+    state: ServerTime, ahead: float, count: int = 3, at: float = UTC, every: float = 1.0
+) -> tuple[ServerTime, str]:
+    told = ""
+    for number in range(count):
+        utc = at + number * every
+        state, line = observe(state, utc + ahead, utc, fresh=True)
+        told = told or line
+    return state, told
+
+
+@pytest.mark.parametrize(
+    ("ahead", "zone"), [(7200, "UTC+2"), (0, "UTC+0"), (-18000, "UTC-5"), (20700, "UTC+5:45"), (10800 - 0.7, "UTC+3")]
+)
+def test_the_zone_is_told_from_fresh_ticks(ahead: float, zone: str) -> None:
+    state, told = ticks(ServerTime(), ahead)
+    assert told == f"the server's time is {zone}" and state.zone == zone
+    assert abs(state.now(UTC + 100) - (UTC + 100 + ahead)) <= 1
+
+
+def test_old_ticks_tell_no_zone() -> None:
+    state = ServerTime()
+    for number in range(10):
+        state, line = observe(state, UTC - 7200, UTC + number, fresh=False)
+        assert line == ""
+    assert state.offset is None and state.now(UTC + 50) == int(UTC - 7200)
+
+
+@pytest.mark.parametrize("ahead", [400.0, 86_400 * 30, -86_400 * 400])
+def test_what_is_no_zone_of_this_world_leaves_the_ticks_as_the_clock(ahead: float) -> None:
+    state, told = ticks(ServerTime(), ahead, 20)
+    assert told == "" and state.offset is None and state.now(UTC + 999) == int(UTC + ahead + 19)
+
+
+def test_summer_time_is_noticed_and_one_odd_tick_is_not() -> None:
+    state, _ = ticks(ServerTime(), 7200)
+    odd, told = ticks(state, 10800, 1, at=UTC + 50)
+    assert told == "" and odd.offset == 7200
+    state, told = ticks(state, 10800, 8, at=UTC + 50)
+    assert told == "the server's time is UTC+3 now; it was UTC+2" and state.offset == 10800
+    back, told = ticks(state, 7200, 8, at=UTC + 90)
+    assert told and back.now(UTC + 98) == int(UTC + 98 + 7200)
+
+
+# --- symbols -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "server", "found"),
+    [
+        ("EURUSD", ["EURUSD", "EURUSDm"], "", "EURUSD"),
+        ("EURUSD", ["EURUSDm", "EURUSD.raw"], "Exness-Real", "EURUSDm"),
+        ("EURUSD", ["EURUSD.raw", "EURUSD.ecn"], "", "EURUSD.ecn"),
+        ("EURUSD", ["EUR/USD"], "", "EUR/USD"),
+        ("EURUSD", ["#EURUSD"], "", "#EURUSD"),
+        ("XAUUSD", ["GOLD", "GOLDmicro", "EURUSD"], "XMGlobal-MT5", "GOLD"),
+        ("XAUUSD", ["XAUUSD.c", "SILVER"], "", "XAUUSD.c"),
+        ("GOLD", ["XAUUSDm"], "Exness-Trial", "XAUUSDm"),
+        ("US500", ["US500.cash"], "", "US500.cash"),
+        ("EURUSDm", ["EURUSD"], "", "EURUSD"),
+        # never another instrument
+        ("EURUSD", ["XAUUSD", "GOLD"], "XM", None),
+        ("BTCUSD", ["BTCUSDT", "BTCUSDC"], "", None),
+        ("EUR", ["EUR_USD", "EURUSD"], "", None),
+        ("US500", ["US500-DEC25", "US5000", "AUS500", "US500Dec"], "", None),
+        ("GOLD", ["GOLDMAN", "GOLD.USD"], "", None),
+        ("USDJPY", ["AUDUSDJPY", "USDJPYUSD"], "", None),
+    ],
+)
+def test_a_symbol_is_found_or_it_is_not(wanted: str, names: list[str], server: str, found: str | None) -> None:
+    assert resolve(wanted, names, server) == found
+
+
+def test_every_variant_fits_its_own_base_only() -> None:
+    from broker.mt5.symbols import VARIANTS
+
+    for base, names in VARIANTS.items():
+        for name in names:
+            assert fits(base, name) and base_of(name) == base
+            assert [other for other in VARIANTS if fits(other, name)] == [base]
+
+
+def test_changes_of_the_broker_are_shown(tmp_path: Path) -> None:
+    told: list[tuple[str, bool]] = []
+    file = tmp_path / "symbols.json"
+
+    def at(server: str, *names: str) -> Aliases:
+        aliases = Aliases(file, lambda line, bad: told.append((line, bad)))
+        aliases.serve(server)
+        aliases.know(names)
+        return aliases
+
+    first = at("A-Live", "GOLD", "EURUSD")
+    assert first.find("XAUUSD") == "GOLD" and first.find("EURUSD") == "EURUSD"
+    assert first.to_wanted("GOLD") == "XAUUSD"
+    assert told == [("XAUUSD is GOLD at A-Live", False)]
+    told.clear()
+    assert at("A-Live", "GOLD").find("XAUUSD") == "GOLD" and told == []
+    assert at("B-Live", "XAUUSDm").find("XAUUSD") == "XAUUSDm"
+    assert told == [("XAUUSD is XAUUSDm at B-Live; it was GOLD at A-Live", True)]
+
+
+def test_two_names_of_one_symbol_are_refused(tmp_path: Path) -> None:
+    aliases = Aliases(tmp_path / "s.json", lambda _line, _bad: None)
+    aliases.serve("A")
+    aliases.know(("GOLD",))
+    assert aliases.find("XAUUSD") == "GOLD"
+    with pytest.raises(ValueError, match="traded as XAUUSD already"):
+        aliases.find("GOLD")
+
+
+# --- bars ----------------------------------------------------------------------------------------------
+
+
+class Market:
+    """Bars of one minute up to `forming`, and a tick."""
+
+    def __init__(self) -> None:
+        self.forming, self.stamp, self.fetched = 600, 605, 0
+        self.away = False
+
+    def rates(self, _symbol: str, _timeframe: int, _start: int, count: int) -> Rates | None:
+        self.fetched += 1
+        if self.away:
+            return None
+        rates = np.zeros(min(count, self.forming // 60 + 1), RATES_DTYPE)
+        rates["time"] = self.forming - 60 * np.arange(len(rates))[::-1]
+        return rates
+
+    def tick(self, _symbol: str) -> Tick:
+        return Tick(self.stamp, 1.0, 1.1, 0.0, 0, self.stamp * 1000, 6, 0.0)
+
+
+def told(polled: Polled, now: int, mono: float = 0.0) -> list[int]:
+    bars = polled.step(polled.quotes(), now, mono)
+    return [int(np.frombuffer(bar.row, RATES_DTYPE)["time"][0]) for bar in bars]
+
+
+@pytest.fixture
+def polled() -> tuple[Market, Polled]:
+    market = Market()
+    made = Polled(market.rates, market.tick)
+    made.watch("EURUSD", "M1", 605)
+    return market, made
+
+
+def test_a_bar_is_told_when_a_newer_one_is_there_and_asked_for_no_sooner(polled: tuple[Market, Polled]) -> None:
+    market, feed = polled
+    assert feed.closed("EURUSD", "M1") == 540
+    before = market.fetched
+    for second in range(606, 660):
+        market.stamp = second
+        assert told(feed, second) == []
+    assert market.fetched == before
+    market.forming, market.stamp = 660, 660
+    assert told(feed, 660) == [600] and told(feed, 660) == []
+    assert feed.closed("EURUSD", "M1") == 600
+
+
+def test_bars_that_were_missed_are_all_told(polled: tuple[Market, Polled]) -> None:
+    market, feed = polled
+    market.forming, market.stamp = 1200, 1201
+    assert told(feed, 1201) == list(range(600, 1200, 60))
+
+
+def test_the_last_bar_of_a_week_closes_by_the_clock(polled: tuple[Market, Polled]) -> None:
+    market, feed = polled
+    assert told(feed, 661) == []
+    assert told(feed, 662) == [600]
+    before = market.fetched
+    assert [told(feed, 663 + n, mono=n * 0.25) for n in range(20)] == [[]] * 20
+    assert market.fetched - before <= 2, "a market that is closed is hardly asked"
+    market.forming, market.stamp = 9000, 9000  # the next week
+    assert told(feed, 9000, mono=9.0)[-1] == 8940
+
+
+def test_no_answer_is_no_bar_and_nothing_is_lost(polled: tuple[Market, Polled]) -> None:
+    market, feed = polled
+    market.forming, market.stamp, market.away = 660, 660, True
+    assert told(feed, 660) == []
+    market.away, market.stamp = False, 661
+    assert told(feed, 661) == [600]
+
+
+# --- the password, and the lines of the shell ------------------------------------------------------------
+
+
+def config(**keys: Any) -> AccountConfig:
+    return AccountConfig.model_validate({"kind": "mt5", "login": 7, "server": "Broker-Live", **keys})
+
+
+def test_the_password_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PW", "one")
+    assert password_of(config(password_env="PW")) == "one"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mt5").write_text("two\n")
+    assert password_of(config(password_credential="mt5")) == "two"
+    keyring = types.ModuleType("keyring")
+    keyring.get_password = lambda service, user: "three" if (service, user) == ("stable", "7") else None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    assert password_of(config(password_keyring="stable")) == "three"
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"password_env": "NOT_SET"}, "the environment variable NOT_SET is not set"),
+        ({"password_credential": "absent"}, "systemd credential absent: No such file"),
+        ({"password_credential": "../up"}, "is no name"),
+        ({"password_keyring": "absent"}, "the keyring has none for service absent, user 7"),
+        ({"password_keyring": "locked"}, "keyring: RuntimeError: it is locked"),
+    ],
+)
+def test_a_password_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], line: str
+) -> None:
+    def get_password(service: str, _user: str) -> None:
+        if service == "locked":
+            raise RuntimeError("it is locked")
+
+    keyring = types.ModuleType("keyring")
+    keyring.get_password = get_password  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(InvalidInput) as error:
+        password_of(config(**keys))
+    assert line in error.value.line() and "\n" not in error.value.line()
+
+
+def test_without_keyring_or_credentials_the_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(InvalidInput, match="the package keyring is not installed"):
+        password_of(config(password_keyring="stable"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(InvalidInput, match="CREDENTIALS_DIRECTORY is not set"):
+        password_of(config(password_credential="mt5"))
+
+
+class Module:
+    """A package that refuses, and remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def initialize(self, *args: Any, **kwargs: Any) -> bool:
+        self.asked.append((args, kwargs))
+        return False
+
+    def shutdown(self) -> None:
+        pass
+
+    def last_error(self) -> tuple[int, str]:
+        return -6, "Terminal: Authorization failed"
+
+
+def shell(tmp_path: Path, **keys: Any) -> tuple[Mt5Terminal, Module, list[str]]:
+    lines: list[str] = []
+    module = Module()
+    terminal = Mt5Terminal(
+        module, config(**keys), file=tmp_path / "s.json", base_dir=tmp_path, tell=lambda line, _bad: lines.append(line),
+        mono=lambda: 100.0,
+    )  # fmt: skip
+    terminal.tend()
+    terminal.tend()
+    return terminal, module, lines
+
+
+def test_a_wrong_login_is_one_line_and_no_second_attempt_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "s3cret")
+    (tmp_path / "terminal64.exe").touch()
+    terminal, module, lines = shell(tmp_path, path="terminal64.exe", password_env="PW")
+    path, arguments = module.asked[0]
+    assert path == (str(tmp_path / "terminal64.exe"),) and arguments["password"] == "s3cret"
+    assert arguments["timeout"] == 60_000 and arguments["server"] == "Broker-Live"
+    assert len(module.asked) == 1
+    assert (
+        len(lines) == 1 and lines[0].startswith("login 7 at Broker-Live was refused (-6") and "s3cret" not in lines[0]
+    )
+    assert terminal.held() == terminal.barred() == lines[0]
+    as_held: Any = terminal
+    assert as_held.positions_get() is None and terminal.last_error() == (-10004, lines[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"password_env": "NOT_SET"}, "the environment variable NOT_SET is not set"),
+        ({"password_env": "PW", "path": "nowhere/terminal64.exe"}, "there is no terminal at"),
+    ],
+)
+def test_what_is_missing_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], line: str
+) -> None:
+    monkeypatch.setenv("PW", "s3cret")
+    terminal, module, lines = shell(tmp_path, **keys)
+    assert len(lines) == 1 and line in lines[0] and line in terminal.held() and module.asked == []
+
+
+def test_without_the_package_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MetaTrader5", None)
+    monkeypatch.delenv("STABLEHAND_MT5_MODULE", raising=False)
+    with pytest.raises(InvalidInput, match="cannot be imported") as error:
+        open_mt5(config(), name="live", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
+    assert "mt5-remote" in error.value.line()
