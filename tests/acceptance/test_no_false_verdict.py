@@ -137,7 +137,7 @@ def test_the_wall_clock_was_stepped_an_hour(stable: Make, tmp_path: Path, hours:
 
 
 def test_many_start_at_once(stable: Make) -> None:
-    daemon = stable(config_text(supervisor=IMPATIENT, bots=bots(STARTING_BOTS))).start()
+    daemon = stable(config_text(bots=bots(STARTING_BOTS))).start()  # as patient as it is by default
     before = well(daemon)
     assert all(row["restarts"] == 0 for row in daemon.status())
     unharmed(daemon, before)

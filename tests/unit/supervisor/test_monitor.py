@@ -34,6 +34,7 @@ class World:
             registry.add(record)
             fleet.add(Bot(number, record.name, wanted=Wanted.RUNNING, state=State.RUNNING, epoch=1, run="alive"))
         self.judged: list[int] = []
+        self.registry = registry
         config = SupervisorConfig.model_validate({"max_suspension_seconds": longest})
         sampling: Any = SimpleNamespace(host={"pressure": {"cpu": 99.0, "memory": 0.0}})
         self.monitor = Monitor(registry, fleet, config, sampling, self._post, lambda lag: None)
@@ -59,6 +60,19 @@ def test_nobody_is_judged_at_first_then_the_guilty_and_at_last_the_victims(monke
     assert world.judged == [1]
     world.starved_until(1125.0)
     assert world.judged == [1, 2]
+
+
+def test_who_moved_meanwhile_is_not_charged_with_what_it_used_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, longest=60.0)
+    world.starved_until(1059.0)
+    for record in world.registry.by_id.values():
+        assert record.run is not None
+        record.run.beat_at = world.now  # both are heard again
+    world.starved_until(1069.0)
+    assert world.judged == []
+    world.now += 5.0  # silent again, and it uses nothing
+    world.monitor.sweep(world.now)
+    assert world.judged == []
 
 
 def test_without_suspension_both_are_judged_when_they_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
