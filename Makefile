@@ -10,10 +10,10 @@ MINUTES ?= 60
 SOAK_REPORT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test check format docs bench soak lock clean
+.PHONY: help env run test check format docs bench soak soak-orders lock clean
 
 help:            ## show the targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 env: $(STAMP)    ## make the environment in .venv, pinned by requirements.lock
 
@@ -48,6 +48,9 @@ bench: env       ## measure, beside peers and limits in the same run
 soak: env        ## random faults for MINUTES, then the fault cases at their full sizes and the fuzzer; SOAK_REPORT=FILE
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) STABLEHAND_SOAK_REPORT=$(SOAK_REPORT) \
 	  $(BIN)/python -m pytest tests/soak tests/acceptance tests/faults tests/unit/protocol -s --timeout=0 $(PYTEST_ARGS)
+
+soak-orders: env ## 1,000 rounds of faults on the order path, and docs/soak-orders.md with what they came to
+	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults/test_orders_random.py -s --timeout=0 --write-table docs/soak-orders.md
 
 lock:            ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-annotate --no-header \

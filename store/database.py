@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from store.errors import StoreError, store_error
 from store.kept import WRITE, Kept, drive
 from store.migrations.heads import HEADS
+from store.room import make_room
 from store.tables import Which
 
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
@@ -110,7 +111,8 @@ def open_database(
 
     A path is an SQLite file (made with mode 0600, its directory with 0700); a text with `://` is an URL.
     `synchronous` FULL means that what is committed survives a power cut. `busy_timeout` in seconds.
-    `keep`: each thread that writes keeps its connection. Raises StoreError with one line.
+    `keep`: it is written with every order: each thread that writes keeps its connection, and the log of an SQLite
+    file has its length from the start (`store.room`). Raises StoreError with one line.
     """
     name = str(path_or_url)
     try:
@@ -130,6 +132,10 @@ def open_database(
     database = Database(engine, name, which, keep=keep)
     try:
         _make_current(database)
+        if keep and engine.dialect.name == "sqlite" and engine.url.database:
+            with database.begin():
+                pass  # so that there is a log
+            make_room(Path(engine.url.database))
     except BaseException:
         database.close()
         raise

@@ -8,7 +8,7 @@ from typing import Final
 SOAK: Final = os.environ.get("STABLEHAND_SCALE") == "soak"
 
 #: Randomised rounds of faults on the order path, each under one of the four comment policies.
-ORDER_ROUNDS: Final = int(os.environ.get("STABLEHAND_ROUNDS", 1_000 if SOAK else 8))
+ORDER_ROUNDS: Final = int(os.environ.get("STABLEHAND_ROUNDS", 1_000 if SOAK else 5))
 #: Seconds that a request may still be on its way to the market when its gateway is dead.
 LATE_FILL: Final = 10.0 if SOAK else 1.0
 #: Seconds that the terminal's calls may take; a lost order is given up half as long again after that.

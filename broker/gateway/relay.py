@@ -48,6 +48,7 @@ from protocol.spec import EXIT_OK, EXIT_UNWELCOME, RunSpec
 STABLE_KEY: Final = "stable"
 _LIMIT: Final = 10.0
 _TURN: Final = 0.2
+_ANEW: Final = 6.0  # seconds of silence after which the socket is made anew
 
 log = logging.getLogger("stablehand.gateway")
 
@@ -62,19 +63,9 @@ class Relay:
         self._inbox = Inbox()
         self._progress = Progress()
         self._link = BusLink(context, spec, self._progress, self._hear, self._hello)
-        self._remote: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.IMMEDIATE, 1),
-            (zmq.HANDSHAKE_IVL, 5000),
-            (zmq.RECONNECT_IVL, 50),
-            (zmq.RECONNECT_IVL_MAX, 1000),
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 3000),
-        ):
-            self._remote.setsockopt(option, value)
-        secure_client(self._remote, load_or_create(Path(spec.data_dir), STABLE_KEY), spec.gateway_key)
-        self._remote.connect(spec.gateway_bind["link"])
+        self._context = context
+        self._keys = load_or_create(Path(spec.data_dir), STABLE_KEY)
+        self._remote = self._connected()
         self._welcome: Welcome | None = None
         self._boot = ""  # of the gateway's process
         self._heard = float("-inf")
@@ -92,6 +83,7 @@ class Relay:
         poller = zmq.Poller()
         poller.register(self._remote, zmq.POLLIN)
         poller.register(self._inbox.fileno(), zmq.POLLIN)
+        anew_at = time.monotonic() + _ANEW
         until = time.monotonic() + SILENT
         while self._exit is None:
             ready = dict(poller.poll(int(_TURN * 1000)))
@@ -104,6 +96,14 @@ class Relay:
             if self._welcome is not None and now >= self._greet_at:
                 self._greet_at = now + GREETING
                 self._pass_on(self._welcome)
+            if not self._away:
+                anew_at = now + _ANEW
+            elif now >= anew_at:  # a socket whose key was refused once never connects again by itself
+                anew_at = now + _ANEW
+                poller.unregister(self._remote)
+                self._remote.close()
+                self._remote = self._connected()
+                poller.register(self._remote, zmq.POLLIN)
             if not self._away and now - self._heard > SILENT:
                 self._lost()
             elif self._away and not self._told_away and now >= until:
@@ -113,6 +113,22 @@ class Relay:
         self._remote.close()
         self._inbox.close()
         return self._exit
+
+    def _connected(self) -> zmq.Socket[bytes]:
+        made: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.HANDSHAKE_IVL, 5000),
+            (zmq.RECONNECT_IVL, 50),
+            (zmq.RECONNECT_IVL_MAX, 1000),
+            (zmq.HEARTBEAT_IVL, 1000),
+            (zmq.HEARTBEAT_TIMEOUT, 3000),
+        ):
+            made.setsockopt(option, value)
+        secure_client(made, self._keys, self._spec.gateway_key)
+        made.connect(self._spec.gateway_bind["link"])
+        return made
 
     def stop(self, code: int = EXIT_OK) -> None:
         """Ask for the end. Safe from a signal handler and any thread."""

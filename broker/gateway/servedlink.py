@@ -59,7 +59,7 @@ class ServedLink(threading.Thread):
         self._peer = b""
         self._stable = ""  # boot of the supervisor behind the peer
         self._heard: float | None = None
-        self._started = time.monotonic()
+        self._since = time.monotonic()
         self._stop_at: float | None = None
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -86,7 +86,7 @@ class ServedLink(threading.Thread):
         heard = self._heard
         now = time.monotonic()
         if heard is None:
-            return now - self._started
+            return now - self._since
         return 0.0 if now - heard < SILENT else now - heard
 
     def stop(self, flush_timeout: float = 1.0) -> None:

@@ -128,8 +128,6 @@ class Standalone:
 
 def serve(path: Path) -> int:
     """Run the gateway of this file until it is stopped; the exit code. Raises StablehandError with one line."""
-    from broker.gateway.process import run_gateway
-
     spec = Standalone(path).spec()
     log_path = Path(spec.log_path)
     log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,9 +135,12 @@ def serve(path: Path) -> int:
         logging.handlers.RotatingFileHandler(log_path, maxBytes=_LOG_BYTES, backupCount=3, encoding="utf-8"),
         logging.StreamHandler(sys.stderr),
     ]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    logging.getLogger("stablehand").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
     try:
         with FileLock(Path(spec.lock_path)):
+            from broker.gateway.process import run_gateway  # takes a moment: not for one that is refused
+
             logging.getLogger("stablehand.gateway").info(
                 "gateway of account %s at %s, public key %s",
                 spec.account_name,

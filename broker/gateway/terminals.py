@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from broker.api import Terminal
-from broker.mt5.terminal import open_mt5
+from broker.mt5.opening import open_mt5
 from broker.paper.remote import open_remote
 from broker.paper.terminal import PaperTerminal, Step
 from protocol.botconfig import AccountConfig

@@ -6,12 +6,11 @@ thread that calls it, except what is said to be for any thread.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from broker import api
 from broker.functions import READS
@@ -31,13 +30,14 @@ from broker.mt5.connection import (
     Tell,
     decide,
 )
+from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.mt5config import module_name
+from protocol.locks import FileLock
 
 FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
 _YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
@@ -48,22 +48,6 @@ _OF_ACCOUNT: Final = frozenset(
         "history_deals_total", "history_orders_get", "history_orders_total", "order_send", "order_check",
     }
 )  # fmt: skip
-_SYMBOL_FIRST: Final = frozenset(
-    {
-        "symbol_info", "symbol_info_tick", "symbol_select", "market_book_add", "market_book_get",
-        "market_book_release", "copy_rates_from", "copy_rates_from_pos", "copy_rates_range", "copy_ticks_from",
-        "copy_ticks_range",
-    }
-)  # fmt: skip
-_CALCULATIONS: Final = frozenset({"order_calc_margin", "order_calc_profit"})
-_REQUESTS: Final = frozenset({"order_send", "order_check"})
-#: Answers in which a symbol is named, as structs of our own: the package's cannot be changed.
-_NAMING: Final[dict[str, Callable[[Any], Any]]] = {
-    "positions_get": api.TradePosition._make,
-    "orders_get": api.TradeOrder._make,
-    "history_orders_get": api.TradeOrder._make,
-    "history_deals_get": api.TradeDeal._make,
-}
 #: The end of a range that is far enough away: 32 bits, which every version of the package takes.
 _LATEST: Final = 2**31 - 1
 _OK: Final = (api.RES_S_OK, "Success")
@@ -100,8 +84,10 @@ class Mt5Terminal:
         self._error: tuple[int, str] = (api.RES_E_INTERNAL_FAIL_CONNECT, "the terminal is being opened")
         self._clock = ServerTime()
         self._aliases = Aliases(file, tell)
+        self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick)
         self._was_readable = False
+        self.lock: FileLock | None = None  # of the account on this host; let go of at the end
 
     # --- for any thread ------------------------------------------------------------------------------
 
@@ -138,6 +124,8 @@ class Mt5Terminal:
         """Let go of the terminal, which goes on by itself."""
         self._shutdown()
         self._connection = Connection()
+        if self.lock is not None:
+            self.lock.release()
 
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
@@ -252,18 +240,19 @@ class Mt5Terminal:
         if name.startswith("history_"):
             args = tuple(min(one, _LATEST) if isinstance(one, int) else one for one in args)
         try:
-            args, kwargs = self._translated(name, args, kwargs)
+            args, kwargs = self._names.translated(name, args, kwargs)
         except LookupError as error:
             self._error = (api.RES_E_NOT_FOUND, str(error.args[0]))
             return failed
-        except ConnectionError:
-            return failed  # the error is that of the question for the symbols
+        except NotKnownYet as error:
+            self._error = error.why or self._error  # else that of the question for the symbols
+            return failed
         value = self._ask(name, *args, **kwargs)
         if name in _OF_ACCOUNT and name != "order_send" and value is not None and not self._still_ours(name, value):
             return self._away(failed)
         if name == "order_send" and value is not None:
             self._happened(Answered(int(value.retcode)))
-        return self._renamed(name, value)
+        return self._names.renamed(name, value)
 
     def _ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """The package itself; a failure is an event of the connection, whatever it was."""
@@ -293,65 +282,3 @@ class Mt5Terminal:
         line = self._connection.barring or "no connection to the terminal"
         self._error = (api.RES_E_INTERNAL_FAIL_CONNECT, line)
         return failed
-
-    # --- the names of symbols ------------------------------------------------------------------------
-
-    def _translated(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if name in _SYMBOL_FIRST and args:
-            return (self._broker_name(args[0]), *args[1:]), kwargs
-        if name in _CALCULATIONS and len(args) > 1:
-            return (args[0], self._broker_name(args[1]), *args[2:]), kwargs
-        if name in _REQUESTS and args and isinstance(args[0], Mapping) and "symbol" in args[0]:
-            return ({**args[0], "symbol": self._broker_name(args[0]["symbol"])}, *args[1:]), kwargs
-        if isinstance(kwargs.get("symbol"), str):
-            return args, {**kwargs, "symbol": self._broker_name(kwargs["symbol"])}
-        return args, kwargs
-
-    def _broker_name(self, wanted: Any) -> Any:
-        """Raises LookupError where the broker has no such symbol, ConnectionError where it cannot be asked."""
-        if not isinstance(wanted, str):
-            return wanted
-        known = self._aliases.known(wanted)
-        if known is not None:
-            return known
-        if not self._aliases.names:
-            every = self._ask("symbols_get")
-            if every is None:
-                raise ConnectionError
-            if not every:
-                self._error = (api.RES_E_INTERNAL_FAIL_CONNECT, "the terminal has no symbols yet")
-                raise ConnectionError
-            self._aliases.know(tuple(one.name for one in every))
-        try:
-            found = self._aliases.find(wanted)
-        except ValueError as error:
-            raise LookupError(str(error)) from None
-        if found is None:
-            raise LookupError(f"the broker has no symbol {wanted}, nor one that is surely the same")
-        if not self._ask("symbol_select", found, True):
-            raise ConnectionError
-        return found
-
-    def _renamed(self, name: str, value: Any) -> Any:
-        make = _NAMING.get(name)
-        if make is None or value is None:
-            return value
-        structs = (make(one) for one in value)
-        return tuple(one._replace(symbol=self._aliases.to_wanted(one.symbol)) for one in structs)
-
-
-def open_mt5(
-    config: AccountConfig, *, name: str, folder: Path, base_dir: Path, tell: Callable[[str, bool], None]
-) -> Mt5Terminal:
-    """The account's terminal; it is connected to by `tend`. Raises InvalidInput where there is no package."""
-    wanted = module_name()
-    try:
-        module = importlib.import_module(wanted)
-    except ImportError as error:
-        raise InvalidInput(
-            f"the package {wanted} cannot be imported: {error}",
-            hint='it exists for Windows only; there: pip install MetaTrader5; elsewhere use kind = "mt5-remote"',
-        ) from None
-    return Mt5Terminal(cast(Any, module), config, file=folder / f"symbols-{name}.json", base_dir=base_dir, tell=tell)

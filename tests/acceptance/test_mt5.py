@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import sqlite3
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +75,17 @@ def order(folder: Path, **faults: Any) -> None:
     partial.replace(folder / "faults.json")
 
 
-def entries(daemon: Daemon) -> list[dict[str, Any]]:
-    """Entries that the terminal has; every order of a bot has a comment of its own."""
+def entries(daemon: Daemon, ledger: Path) -> int:
+    """How many entries the terminal has; none of them but by an order of its own, and no decision twice."""
     found = [one for one in daemon.ask("deals") if one["type"] in (0, 1) and one["entry"] == 0]
-    comments = [one["comment"] for one in found]
-    assert len(set(comments)) == len(comments), f"an order twice: {comments}"
-    return found
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10.0)) as connection:
+        decisions = connection.execute(
+            "SELECT i.bot_id, i.decision FROM order_intents i JOIN order_results r ON r.id = i.id"
+            " WHERE i.action = 'open' AND r.status = 'done'"
+        ).fetchall()
+    assert len(set(decisions)) == len(decisions), f"a decision twice: {decisions}"
+    assert len(found) <= len(decisions), f"an order twice: {found}"
+    return len(found)
 
 
 def account(daemon: Daemon) -> dict[str, Any]:
@@ -90,35 +97,38 @@ def unharmed(daemon: Daemon) -> None:
     assert [row["restarts"] for row in daemon.status()] == [0, 0]
 
 
-def more_entries(daemon: Daemon) -> None:
-    before = len(entries(daemon))
-    eventually(lambda: len(entries(daemon)) > before, 30.0, every=0.2, what="another entry")
+def more_entries(daemon: Daemon, folder: Path) -> None:
+    """They trade: another entry comes. `folder`: where the gateway keeps its ledger."""
+    ledger = folder / "ledger-live.db"
+    before = entries(daemon, ledger)
+    eventually(lambda: entries(daemon, ledger) > before, 60.0, every=0.2, what="another entry")
 
 
 @pytest.fixture
 def here(stable: Make, tmp_path: Path) -> Daemon:
     place = terminal(tmp_path / "host")
-    text = f'{SUPERVISOR}\n[accounts.live]\nkind = "mt5"\nlogin = 7001\npath = "{place}"\n{SETTINGS}{BOTS}'
-    daemon = stable(text).start(**environment(tmp_path / "host"))
+    account = f'kind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
+    text = f"{SUPERVISOR}\n[accounts.live]\n{account}{BOTS}"
+    daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
     daemon.wait_all("running")
     return daemon
 
 
 def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_path: Path) -> None:
-    more_entries(here)
+    more_entries(here, here.data_dir)
     order(tmp_path / "host", fail={"*": [-10004, "No IPC connection"]})
-    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], what="the account's trouble")
+    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], 30.0, what="the account's trouble")
     here.ask("add", bots=[{"name": "late", "market": "EURUSD", "strategy": "MA_CROSSOVER"}])
     held = eventually(
-        lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 20.0, what="it is held"
+        lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 60.0, what="it is held"
     )
     assert held["state"] == "starting"
     assert "no connection to the terminal" in here.bot("euro")["reason"]
     order(tmp_path / "host")
     here.wait_all("running")
-    more_entries(here)
+    more_entries(here, here.data_dir)
     assert [one["restarts"] for one in here.status()] == [0, 0, 0]
-    told = [one["text"] for one in here.ask("events", limit=500) if one["type"] == "alert"]
+    told = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
     assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
     secret = [path for path in here.data_dir.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert secret == []
@@ -132,7 +142,9 @@ class Host:
         self.port = free_ports(4)
         self.file = folder / "gateway.toml"
         place = terminal(folder)
-        self._account = f'[account]\nkind = "mt5"\nlogin = 7002\npath = "{place}"\n{SETTINGS}'
+        self._account = (
+            f'[account]\nkind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
+        )
         self.processes: list[subprocess.Popen[str]] = []
         self.write({"account": "live"})
         self.key = self.run("--show-key").stdout.strip()
@@ -143,7 +155,7 @@ class Host:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, "gateway", str(self.file), *words], capture_output=True, text=True, check=False, timeout=60,
+            [*COMMAND, "gateway", str(self.file), *words], capture_output=True, text=True, check=False, timeout=120,
             env={**os.environ, **environment(self.folder)},
         )  # fmt: skip
 
@@ -179,16 +191,19 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
         f'address = "tcp://127.0.0.1:{host.port}"\ngateway_key = "{host.key}"\n{BOTS}'
     )
     daemon = stable(text).start(ready=False)
-    eventually(lambda: (daemon.data_dir / "endpoints.json").exists(), 30.0, what="it listens")
+    eventually(lambda: (daemon.data_dir / "endpoints.json").exists(), 60.0, what="it listens")
     missing = host.run()
     assert missing.returncode == 2 and "installation is missing" in missing.stderr and missing.stderr.count("\n") == 1
 
-    lines = eventually(lambda: stablehand(daemon.config, "keys", "remote", "live"), 20.0, what="the keys")
-    host.write(tomllib.loads(lines.out))
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="nobody there yet")
+    def lines() -> str:
+        answer = stablehand(daemon.config, "keys", "remote", "live")
+        return answer.out if answer.code == 0 else ""
+
+    host.write(tomllib.loads(eventually(lines, 60.0, every=0.2, what="the keys")))
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="nobody there yet")
     gateway = host.start()
-    daemon.wait_all("running", 60.0)
-    more_entries(daemon)
+    daemon.wait_all("running", 90.0)
+    more_entries(daemon, host.folder / "var")
 
     second = host.run()
     assert second.returncode == 2 and "has a gateway here already" in second.stderr
@@ -196,12 +211,12 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
 
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(10)
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 20.0, what="it is missed")
+    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="it is missed")
     unharmed(daemon)
     host.start()
     eventually(lambda: not account(daemon)["trouble"], 30.0, what="it is back")
     daemon.wait_all("running", 30.0)
-    more_entries(daemon)
+    more_entries(daemon, host.folder / "var")
     unharmed(daemon)
 
     daemon.kill()

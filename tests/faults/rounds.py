@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -32,8 +33,9 @@ OTHERS: Final = (
     "bot_escaped", "requests_shuffled",
 )  # fmt: skip
 FAULTS: Final = (*KILLS, *ANSWERS, *(f"bot_{step}" for step in BOT_STEPS), *OTHERS)
-#: Most of a round is waiting for the next bar.
-SPEED: Final = 2.0
+#: Bars a second. Most of a round is waiting for the next one; where the machine is busy, and decides on none in
+#: time, slower is quicker.
+SPEED: Final = float(os.environ.get("STABLEHAND_BARS", "2.0"))
 _HOUR: Final = 3600
 #: What is looked at when all rounds of a stage are over.
 _END: Final = "all bots trade at the end"
@@ -62,7 +64,7 @@ def play(seed: int, count: int, until: float = float("inf")) -> Iterator[Round]:
     kinds: list[str] = []
     while len(kinds) < count:
         kinds += chosen.sample(FAULTS, len(FAULTS))
-    left: list[tuple[str, Policy]] = [(kind, chosen.choice(POLICIES)) for kind in kinds[:count]]
+    left = [(kind, _policy(kind, seed + number // len(FAULTS))) for number, kind in enumerate(kinds[:count])]
     while left and time.monotonic() < until:
         now: tuple[str, Policy] = (_END, "keep")
         began = time.monotonic()
@@ -80,6 +82,11 @@ def play(seed: int, count: int, until: float = float("inf")) -> Iterator[Round]:
             traceback.print_exc()
             where = f"seed {seed}, round {count - len(left)}: {type(error).__name__}: {error}"
             yield Round(*now, time.monotonic() - began, where)
+
+
+def _policy(kind: str, turn: int) -> Policy:
+    """Each fault meets the policies one after the other, and each turn of all faults meets all of them."""
+    return POLICIES[(FAULTS.index(kind) + turn) % len(POLICIES)]
 
 
 class Rounds:
@@ -199,9 +206,9 @@ class Rounds:
         )
 
     def _bars_pass(self, bot_id: int) -> None:
-        symbol, closed = SYMBOLS[bot_id - 1], self.stage.crossing.watch.last_closed
-        before = closed.get(symbol, 0)
-        eventually(lambda: closed.get(symbol, 0) >= before + 2 * _HOUR, PATIENCE, what="two bars")
+        market, closed = f"{SYMBOLS[bot_id - 1]}|H1", self.stage.crossing.watch.last_closed
+        before = closed.get(market, 0)
+        eventually(lambda: closed.get(market, 0) >= before + 2 * _HOUR, PATIENCE, what="two bars")
 
     def _bot_stopped(self, bot_id: int) -> None:
         """Past its bar, and continued: what it decided before is refused, not sent late."""

@@ -157,7 +157,7 @@ def test_a_bot_stopped_past_its_bar_sends_nothing_stale(stage: Stage) -> None:
     client, told = attach(stage)
     order = entry(client, told)
     moment = last_bar_time(told)
-    before = stage.crossing.watch.last_closed.get("EURUSD", moment)
+    before = stage.crossing.watch.last_closed.get("EURUSD|H1", moment)
     # The market goes on by the test's own hand; the gateway sees it with its next step, as it sees its own.
     stage.gateway.send_signal(signal.SIGSTOP)
     client._socket.send(encode(order))  # it lies in the stopped gateway's queue
@@ -165,7 +165,7 @@ def test_a_bot_stopped_past_its_bar_sends_nothing_stale(stage: Stage) -> None:
         assert stage.direct.step() is not None
     stage.gateway.send_signal(signal.SIGCONT)
     result = outcome(client, order.id)
-    assert stage.crossing.watch.last_closed.get("EURUSD", moment) >= before
+    assert stage.crossing.watch.last_closed.get("EURUSD|H1", moment) >= before
     stale = order.model_copy(update={"seq": 7, "bar_time": moment - 3600, "decision": f"EURUSD|H1|{moment - 3600}"})
     assert "last closed one" in client.send(stale).reason
     assert result.status in ("done", "refused")

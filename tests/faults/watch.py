@@ -18,12 +18,12 @@ class Watch:
         self._ledger = ledger
         self.wrong: list[str] = []
         self.sent: dict[str, int] = {}  # order id -> how often it crossed
-        self.last_closed: dict[str, int] = {}  # symbol -> open time of the last closed bar
+        self.last_closed: dict[str, int] = {}  # symbol|timeframe -> open time of the last closed bar
 
     def stepped(self, step: Step) -> None:
         """The market has moved, by the gateway's request or by the test's own hand."""
         for bar in step.closed:
-            self.last_closed[bar.symbol] = int(from_bytes(bar.row)["time"][0])
+            self.last_closed[f"{bar.symbol}|{bar.timeframe}"] = int(from_bytes(bar.row)["time"][0])
 
     def order(self, request: dict[str, Any]) -> str:
         """An order crosses; its id, empty where it is nobody's."""
@@ -36,8 +36,8 @@ class Watch:
         self.sent[order_id] = self.sent.get(order_id, 0) + 1
         if self.sent[order_id] > 1:
             self.wrong.append(f"{order_id} was sent twice")
-        symbol, _timeframe, bar = decision.split("|")
-        last = self.last_closed.get(symbol, int(bar))
+        market, _, bar = decision.rpartition("|")
+        last = self.last_closed.get(market, int(bar))
         if action == "open" and int(bar) != last:
             self.wrong.append(f"{order_id} is stale: decided on {bar}, the last closed bar is {last}")
         return order_id

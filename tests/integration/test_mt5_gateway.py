@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ from protocol.messages import Attached, Bar, Figures, History, HistoryRow, Order
 from tests.gateway_rig import Rig
 from tests.support import eventually
 
+LOGIN = random.randrange(10**6, 10**9)  # a host has one gateway of an account: others may run these tests too
 ACCOUNT: dict[str, Any] = {
-    "kind": "mt5", "path": "terminal", "login": 5012345, "server": "Paper-Demo", "password_env": "MT5_PASSWORD",
+    "kind": "mt5", "path": "terminal", "login": LOGIN, "server": "Paper-Demo", "password_env": "MT5_PASSWORD",
     "poll_seconds": 0.02, "reconnect_initial_seconds": 0.3, "reconnect_max_seconds": 0.3,
     "terminal_timeout_seconds": 0.4,
 }  # fmt: skip
@@ -184,10 +186,10 @@ TROUBLES: dict[str, tuple[dict[str, Any], str]] = {
     "ipc_init": ({"fail": {"*": [-10003, "IPC initialize failed"]}}, "no connection to the terminal"),
     "ipc_none": ({"fail": {"*": [-10004, "No IPC connection"]}}, "no connection to the terminal"),
     "ipc_timeout": ({"fail": {"*": [-10005, "IPC timeout"]}}, "no connection to the terminal"),
-    "auth": ({"fail": {"*": [-6, "Terminal: Authorization failed"]}}, "login 5012345 at Paper-Demo was refused"),
+    "auth": ({"fail": {"*": [-6, "Terminal: Authorization failed"]}}, f"login {LOGIN} at Paper-Demo was refused"),
     "api_off": ({"fail": {"*": [-8, "Auto-Trading using Python API disabled"]}}, "shuts Python out"),
     "api_flag": ({"terminal": {"tradeapi_disabled": True}}, "shuts Python out"),
-    "switched": ({"account": {"login": 42}}, "logged in to 42, not to 5012345"),
+    "switched": ({"account": {"login": 42}}, f"logged in to 42, not to {LOGIN}"),
     "offline": ({"terminal": {"connected": False}}, "no connection to the broker"),
     "button": ({"terminal": {"trade_allowed": False}}, "press Algo Trading"),
     "button_answer": ({"retcode": 10027}, "press Algo Trading"),

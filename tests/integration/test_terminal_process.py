@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -22,14 +23,17 @@ def servers(path: Path) -> list[psutil.Process]:
     """Processes of this test's that are, or want to be, the terminal."""
     found = []
     for child in psutil.Process().children():
-        if child.status() != psutil.STATUS_ZOMBIE and str(path) in child.cmdline():
-            found.append(child)
+        with contextlib.suppress(psutil.Error):  # it ends as it is looked at
+            if child.status() != psutil.STATUS_ZOMBIE and str(path) in child.cmdline():
+                found.append(child)
     return found
 
 
 def test_a_terminal_that_is_slow_to_answer_is_waited_for() -> None:
     """On a busy machine it may take longer than a call may last: the account is not given up for that."""
-    account = AccountConfig(terminal="process", terminal_timeout_seconds=0.2, symbols=("EURUSD",), bars_per_second=0.1)
+    account = AccountConfig.model_validate(
+        {"terminal": "process", "terminal_timeout_seconds": 0.2, "symbols": ("EURUSD",), "bars_per_second": 0.1}
+    )
     with tempfile.TemporaryDirectory(prefix="st-") as name:
         folder = Path(name)
         first = open_remote(account, name="main", folder=folder, base_dir=folder)

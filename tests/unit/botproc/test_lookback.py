@@ -57,6 +57,10 @@ def range_of(close: Values) -> tuple[Values, Values, Values]:
     return close * 1.0007, close * 0.9993, close
 
 
+def ema_of(period: int) -> Callable[[Values], float]:
+    return lambda close: indicators.ema(close, period)
+
+
 def macd(close: Values) -> float:
     return float(talib.MACD(close, 12, 26, 9)[2][-1])
 
@@ -64,7 +68,7 @@ def macd(close: Values) -> float:
 #: Name: the indicator of a price, the bars it is given, and by how much it may depend on what was before them: a ten
 #: thousandth of the price for averages, a hundredth of a point for what runs from 0 to 100.
 SETTLED: dict[str, tuple[Callable[[Values], float], int, float]] = {
-    **{f"EMA {n}": (lambda close, n=n: indicators.ema(close, n), ema_bars(n), 1e-4 * 100) for n in (20, 50, 200)},
+    **{f"EMA {n}": (ema_of(n), ema_bars(n), 1e-4 * 100) for n in (20, 50, 200)},
     "MACD": (macd, indicators.macd_bars(12, 26, 9), 1e-6 * 100),
     "RSI 14": (lambda close: float(talib.RSI(close, 14)[-1]), wilder_bars(14) + 1, 1e-2),
     "ADX 14": (lambda close: indicators.adx(*range_of(close), 14), indicators.adx_bars(14), 1e-2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 
 from broker.api import RATES_DTYPE, Rates, Tick
 from broker.mt5.aliases import Aliases
+from broker.mt5.opening import open_mt5
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
 from broker.mt5.symbols import base_of, fits, resolve
-from broker.mt5.terminal import Mt5Terminal, open_mt5
+from broker.mt5.terminal import Mt5Terminal
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
 
@@ -325,8 +327,19 @@ def test_what_is_missing_is_one_line(
     assert len(lines) == 1 and line in lines[0] and line in terminal.held() and module.asked == []
 
 
+def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLEHAND_MT5_MODULE", "broker.paper")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = open_mt5(config(), name="live", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
+    with pytest.raises(InvalidInput, match="login 7 has a gateway on this host already"):
+        open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
+    first.close()
+    open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None).close()
+
+
 def test_without_the_package_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "MetaTrader5", None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("STABLEHAND_MT5_MODULE", raising=False)
     with pytest.raises(InvalidInput, match="cannot be imported") as error:
         open_mt5(config(), name="live", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
