@@ -8,13 +8,13 @@ import pytest
 
 from broker.gateway.standalone import Standalone, main
 from protocol.errors import InvalidInput
-from protocol.keys import new_pair
 from protocol.remotegateway import places
 from supervisor.config import load
 from supervisor.errors import ConfigError
 from supervisor.runtime.launchers import choose
 
-KEY = new_pair().public
+#: One and the same in all processes, so that they collect the same tests.
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 MT5 = '[accounts.live]\nkind = "mt5"\nlogin = 5012345\nserver = "Broker-Live"\npath = "C:/MT5/terminal64.exe"\n'
 REMOTE = f'[accounts.live]\nkind = "mt5-remote"\naddress = "tcp://windows:5600"\ngateway_key = "{KEY}"\n'
 BOT = '[[bots]]\nname = "gold"\nmarket = "XAUUSD.x"\ntimeframe = "M15"\nstrategy = "MA_CROSSOVER"\n'
