@@ -108,6 +108,8 @@ def detach(*keep: int) -> None:
 def live(spec: RunSpec, code_hash: str) -> int:
     """Open the files, take the lock, do the work; the exit code. Raises only what opening the files raises."""
     _prefer_for_oom(spec.kind)
+    for name in spec.withheld:
+        os.environ.pop(name, None)
     sys.setswitchinterval(_SWITCH)  # a thread with something to send must not wait 5 ms for one that computes
     _limit_files(spec)
     # Before the work: what it takes from now on is counted there.

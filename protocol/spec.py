@@ -63,6 +63,7 @@ class RunSpec(BaseModel):
     account_name: str = ""
     config_dir: str = ""  # folder of supervisor.toml: paths of the account are relative to it
     python_path: tuple[str, ...] = ()  # folders of the user's own strategy modules
+    withheld: tuple[str, ...] = ()  # variables of the environment that are not for it: passwords of accounts
 
     def __repr__(self) -> str:
         return f"RunSpec({self.kind} {self.name} epoch {self.epoch})"  # no secret in a log

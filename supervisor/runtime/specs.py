@@ -125,7 +125,13 @@ class SpecMaker:
             python_path=tuple(
                 str((self.config.folder / one).resolve()) for one in self.config.supervisor.strategy_path
             ),
+            withheld=self._withheld(record.account if kind == "gateway" else None),
         )
+
+    def _withheld(self, own: str | None) -> tuple[str, ...]:
+        """Variables with passwords: a gateway finds its account's, nobody else finds any."""
+        kept = {self.config.accounts[own].password_env} if own is not None else set()
+        return tuple(sorted({one.password_env for one in self.config.accounts.values()} - kept - {""}))
 
     def _gateway_key(self, account: str) -> str:
         config = self.config.accounts[account]

@@ -45,6 +45,12 @@ market = "EURUSD"
 name = "yen"
 market = "USDJPY"
 """
+#: It shows what it was given, in its raw output.
+CURIOUS = """
+[[programs]]
+name = "curious"
+command = ["sh", "-c", "env; exec sleep 600"]
+"""
 SUPERVISOR = """
 [supervisor]
 data_dir = "var"
@@ -108,7 +114,7 @@ def more_entries(daemon: Daemon, folder: Path) -> None:
 def here(stable: Make, tmp_path: Path) -> Daemon:
     place = terminal(tmp_path / "host")
     account = f'kind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
-    text = f"{SUPERVISOR}\n[accounts.live]\n{account}{BOTS}"
+    text = f"{SUPERVISOR}\n[accounts.live]\n{account}{BOTS}{CURIOUS}"
     daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
     daemon.wait_all("running")
     return daemon
@@ -127,9 +133,11 @@ def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_pa
     order(tmp_path / "host")
     here.wait_all("running")
     more_entries(here, here.data_dir)
-    assert [one["restarts"] for one in here.status()] == [0, 0, 0]
+    assert [one["restarts"] for one in here.status()] == [0, 0, 0, 0]
     told = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
     assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
+    shown = here.data_dir / "logs" / "curious.out"
+    eventually(lambda: b"PATH=" in shown.read_bytes(), 10.0, what="the environment of a program")
     secret = [path for path in here.data_dir.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert secret == []
 
