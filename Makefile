@@ -6,6 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 MINUTES ?= 60
 SOAK_REPORT ?=
 
@@ -43,7 +44,7 @@ docs: env        ## write the generated pages again (lifecycle, configuration, C
 	$(BIN)/python -m docs.generate
 
 bench: env       ## measure, beside peers and limits in the same run
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: env        ## random faults for MINUTES, then the fault cases at their full sizes and the fuzzer; SOAK_REPORT=FILE
 	STABLEHAND_SCALE=soak STABLEHAND_SOAK_MINUTES=$(MINUTES) STABLEHAND_SOAK_REPORT=$(SOAK_REPORT) \

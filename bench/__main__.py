@@ -9,26 +9,25 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench import report
 from bench.machine import describe, scratch
 from bench.part import Figures, Part, say
 from bench.registry import PARTS
 
+_ALL: Final = "all"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write where asked; 1 when a part could not be measured."""
     options = parser().parse_args(arguments)
-    # Both end it with everything that it has started, also where a shell has set interrupts aside.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     known = {part.name: part for part in PARTS}
-    if wrong := set(options.parts) - set(known):
-        parser().error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(known)}")
+    if wrong := set(options.parts) - set(known) - {_ALL}:
+        parser().error(f"unknown part {', '.join(sorted(wrong))}; known: {', '.join(known)}, {_ALL}")
     if sys.platform == "win32":
         parser().error("the figures are about fork: there is none here")
-    chosen = [part for part in PARTS if (part.name in options.parts if options.parts else part.by_default)]
+    chosen = [part for part in PARTS if _is_chosen(part, options.parts)]
     with scratch() as folder:
         machine = describe(folder) | {
             "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -50,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: what all parts share, and what each adds."""
     found = argparse.ArgumentParser(prog="python -m bench", description="Measures, beside peers and limits.")
     names = ", ".join(part.name if part.by_default else f"{part.name} (only when named)" for part in PARTS)
-    found.add_argument("parts", nargs="*", metavar="PART", help=f"of {names}; all by default")
+    found.add_argument("parts", nargs="*", metavar="PART", help=f"of {names}, or {_ALL}")
     found.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the median counts")
     found.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     found.add_argument("--write-docs", action="store_true", help="put the tables into the docs")
@@ -58,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
         if part.options:
             part.options(found.add_argument_group(part.name, part.about))
     return found
+
+
+def _is_chosen(part: Part, names: Sequence[str]) -> bool:
+    return part.by_default if not names else part.name in names or _ALL in names
 
 
 def _measured(part: Part, folder: Path, options: argparse.Namespace) -> Figures:
@@ -74,4 +77,7 @@ def _measured(part: Part, folder: Path, options: argparse.Namespace) -> Figures:
 
 
 if __name__ == "__main__":
+    # Both end it with everything that it has started, also where a shell has set interrupts aside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

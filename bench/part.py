@@ -31,6 +31,8 @@ class Part:
     measure: Callable[[Path, argparse.Namespace], Figures]
     show: Callable[[Figures], str]
     by_default: bool = True
+    #: Measured in rounds that take turns, as `--rounds` says.
+    turns: bool = False
     page: Path = PERFORMANCE
     options: Callable[[argparse._ArgumentGroup], None] | None = None
     pictures: Callable[[Figures], Mapping[str, str]] | None = None

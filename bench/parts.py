@@ -212,6 +212,7 @@ START: Final = Part(
     lambda folder, options: start(folder, options.bots, options.plain, options.rounds),
     _show_start,
     options=_add_start_options,
+    turns=True,
 )
 MEMORY: Final = Part("memory", "private memory of a bot", lambda folder, _: memory(folder, 100), _show_memory)
 RECOVERY: Final = Part(

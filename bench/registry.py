@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import faults, parts
+from bench import faults, growth, heartbeats, parts, status
 from bench.part import Part
 from bench.peers import part as peers
 
@@ -13,6 +13,9 @@ PARTS: Final[tuple[Part, ...]] = (
     parts.MEMORY,
     parts.RECOVERY,
     parts.IDLE,
+    status.PART,
+    heartbeats.PART,
     peers.PART,
+    growth.PART,
     faults.PART,
 )

@@ -8,12 +8,13 @@ from pathlib import Path
 from bench.part import Figures, Part
 
 
-def environment(machine: Figures) -> str:
+def environment(machine: Figures, *, turns: bool = False) -> str:
     """A line about the machine and the moment."""
+    rounds = f", {machine['rounds']} rounds that take turns" if turns else ""
     return (
         f"{machine['at']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
         f"{machine['kernel']}, {machine['python']}, store on {machine['disk']}, "
-        f"load before the run {machine['load_before']}, {machine['rounds']} rounds where they take turns."
+        f"load before the run {machine['load_before']}{rounds}."
     )
 
 
@@ -44,7 +45,7 @@ def write_docs(parts: Sequence[Part], figures: Figures) -> list[Path]:
         own = figures.get(part.name)
         if own is None or "error" in own:
             continue
-        block = f"{environment(figures['machine'])}\n\n{shown(part, own)}"
+        block = f"{environment(figures['machine'], turns=part.turns)}\n\n{shown(part, own)}"
         part.page.write_text(replaced(part.page.read_text("utf-8"), part.name, block), "utf-8")
         written.append(part.page)
         for name, drawing in (part.pictures(own) if part.pictures else {}).items():

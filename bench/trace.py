@@ -67,7 +67,8 @@ def _probe(folder: Path) -> Iterator[Iterator[dict[str, Any]]]:
         [sys.executable, "-m", "supervisor.runtime.probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
     assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(msgpack.packb({"pids": [os.getpid()], "interval": _INTERVAL, "data_dir": str(folder)}))
+    request = {"processes": [(os.getpid(), 0)], "interval": _INTERVAL, "data_dir": str(folder)}
+    process.stdin.write(msgpack.packb(request))
     source = process.stdout.fileno()
 
     def samples() -> Iterator[dict[str, Any]]:

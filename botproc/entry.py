@@ -16,7 +16,7 @@ from broker.api import (
 from protocol.botconfig import BotConfig
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from botproc.stops import Bars
 
 _ALLOWED: Final[dict[Side, frozenset[int]]] = {
     "buy": frozenset({SYMBOL_TRADE_MODE_FULL, SYMBOL_TRADE_MODE_LONGONLY}),
@@ -35,7 +35,7 @@ class Plan:
     note: str
 
 
-def plan(config: BotConfig, desk: Desk, side: Side, bars: pd.DataFrame) -> Plan:
+def plan(config: BotConfig, desk: Desk, side: Side, bars: Bars) -> Plan:
     """The plan of a market entry. Raises NoEntry (and says why), StablehandError when the terminal failed."""
     distance = stops.atr(bars)
     info = desk.symbol_info()

@@ -30,6 +30,8 @@ import msgpack
 from botproc import child, logs, preload
 from botproc.children import Child
 from botproc.helper import Helper
+from botproc.prefault import Prefault
+from botproc.rehearsal import rehearse, rehearse_start
 from botproc.service import Service
 from botproc.spares import COUNT, Spares
 from botproc.strays import Strays
@@ -58,10 +60,20 @@ class Connection:
 
 
 class Launcher:
-    """One launcher on one socket. `orphan_after`: seconds that it stays without a child and a supervisor."""
+    """One launcher on one socket. `orphan_after`: seconds that it stays without a child and a supervisor. `prefault`
+    is called in each bot that has just been forked."""
 
-    def __init__(self, path: Path, generation: str, loaded: preload.Preload, orphan_after: float, spares: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        generation: str,
+        loaded: preload.Preload,
+        prefault: Prefault,
+        orphan_after: float,
+        spares: int,
+    ) -> None:
         self._path = path
+        self._prefault = prefault
         self._orphan_after = orphan_after
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -193,6 +205,8 @@ class Launcher:
             os.close(slot)
             raise
         if pid == 0:
+            if spec.kind == "bot":
+                self._prefault()
             child.forked(spec, self._service.preload.code_hash)
         os.close(slot)
         try:
@@ -328,11 +342,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.for_daemon(options.log, generation=options.generation, pid=os.getpid())
     loaded = preload.Preload(options.module, options.path)
     loaded.load()
+    preload.play(rehearse)
     if preload.threads() != 1:
         log.error("%d threads after the preload; bots could not be forked safely", preload.threads())
         return 1
+    preload.freeze()
+    prefault = Prefault()
+    prefault.learn(rehearse_start)  # before it listens: who connects is answered at once
     try:
-        launcher = Launcher(options.socket, options.generation, loaded, options.orphan_after, options.spares)
+        launcher = Launcher(options.socket, options.generation, loaded, prefault, options.orphan_after, options.spares)
     except OSError as error:
         log.error("the launcher cannot listen: %s", error)
         return 1

@@ -8,10 +8,11 @@ from typing import Any, Final
 import zmq
 
 from botproc.window import Window
-from broker.client import Follower, GatewayClient, MarketFeed
+from broker.client import Arrival, Follower, GatewayClient, MarketFeed
 from protocol.botconfig import BotConfig
 from protocol.link import BusLink
 from protocol.messages import Attached, Bar
+from protocol.pacing import share
 from protocol.spec import RunSpec
 from protocol.wake import WakeFd
 
@@ -26,7 +27,10 @@ class Market:
     ) -> None:
         self._config = config
         self._wake = wake
-        self._arrived: deque[Bar] = deque(maxlen=_KEPT)
+        self._link = link
+        self._share = share(config.name)
+        self._arrived: deque[Arrival] = deque(maxlen=_KEPT)
+        self.received = 0.0  # when the last bar that was taken had come, monotonic
         self.window = Window(size)
         self._feed = MarketFeed(context, spec, config.market, config.timeframe)
         link.watch(self._feed.socket, self._receive)
@@ -48,12 +52,16 @@ class Market:
         """The next closed bar, put into the window; None when there is none, or when `lost` became true."""
         while self._follower is not None and not self.lost:
             try:
-                bar = self._arrived.popleft()
+                arrival = self._arrived.popleft()
             except IndexError:
                 return None
+            bar = self._feed.decoded(arrival)
+            if bar is None:
+                continue
             verdict = self._follower.judge(bar)
             if verdict == "next":
                 self.window.append(bar.row)
+                self.received = arrival.received
                 return bar
             # A bar of a gateway that is gone may still lie here after the attach to its successor: it is told
             # apart only by attaching, which is cheap and happens once.
@@ -66,9 +74,10 @@ class Market:
             self.client.bar_done(bar.seq, self.window.last_time)
 
     def _receive(self) -> None:
-        """On the link's thread: hand over what has arrived."""
-        bars = self._feed.read()
-        if bars:
-            self._arrived.extend(bars)
-            if not self.lost:  # bars must not cut an attach short: it would begin again with each of them
-                self._wake.set()
+        """On the link's thread: hand over what has arrived, stamped; the main loop is woken when it is its turn."""
+        arrived = self._feed.receive()
+        if not arrived:
+            return
+        self._arrived.extend(arrived)
+        if not self.lost:  # bars must not cut an attach short: it would begin again with each of them
+            self._link.wake_after(arrived[-1].spread * self._share, self._wake)

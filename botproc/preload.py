@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,7 @@ BASE: Final = (
 #: What only a gateway needs: imported as well, since its start is in the path of every bot's first start.
 GATEWAY: Final = ("broker.gateway",)
 _TRY_TIMEOUT: Final = 20.0
+_PLAY_TIMEOUT: Final = 60  # what went well in a fork can only be slow here
 
 
 class Preload:
@@ -124,6 +125,26 @@ def freeze() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
+
+
+def play(rehearse: Callable[..., None]) -> None:
+    """Have a bot's run played in this process, so that what is set up at the first use is set up before any fork.
+
+    Tried in a throw-away fork first: one that fails or hangs there is not played here.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            rehearse()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        log.warning("the rehearsal failed (status %d): bots start without it", status)
+        return
+    rehearse(_PLAY_TIMEOUT)
 
 
 def tried(name: str, timeout: float = _TRY_TIMEOUT) -> str | None:

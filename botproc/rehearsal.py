@@ -1,8 +1,10 @@
-"""A run of a bot played through beforehand: against a supervisor and a gateway that are one thread of this process.
+"""A run of a bot played through beforehand, against a pretended supervisor and gateway.
 
 A forked process copies each page that it writes to when it first does so, and that is most of what a start
-costs. A spare that has played a start, an analysis and an end has these pages already. Only our own parts
-are played, never a user's strategy, and nothing is written, locked or logged.
+costs. A spare that has played a start, an analysis and an end has these pages already. The launcher plays one
+too, before it forks anybody: what is set up at the first use (caches, symbols of libraries, the interpreter's
+quickened code) is set up once. Only our own parts are played, never a user's strategy, and nothing is written,
+locked or logged.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +25,7 @@ import zmq
 from botproc import logs
 from botproc.runner import BotRun
 from broker.api import RATES_DTYPE
+from protocol.botconfig import BotConfig
 from protocol.codec import decode, encode, is_heartbeat
 from protocol.messages import Attach, Attached, Command, Hello, History, HistoryAck, Message, Ready, Welcome
 from protocol.spec import RunSpec
@@ -30,10 +35,48 @@ _PATIENCE: Final = 5000  # ms that the other side waits for a word
 _BARS: Final = 600
 
 
-def rehearse() -> None:
-    """Play one run. Call it in a forked process only: it changes SIGTERM and SIGALRM, and may be ended by one."""
+def rehearse(longest: int = _LONGEST) -> None:
+    """Play one run, an analysis with it. After `longest` seconds SIGALRM ends it, and its process with it."""
+    spec = _specification()
+    with _aside(longest), zmq.Context() as context:
+        sockets = _bound(context, spec)
+        other = threading.Thread(target=_answer, args=(sockets,), name="rehearsal")
+        other.start()
+        BotRun(spec, _config(spec), "").run()
+        other.join()
+
+
+def rehearse_start() -> None:
+    """Play one run from its begin to its end without an analysis; the other side is a process of its own.
+
+    So this process touches what a bot touches, and nothing else. Call it in a process without threads.
+    """
+    spec = _specification()
+    read, write = os.pipe()
+    other = os.fork()
+    if other == 0:
+        try:
+            signal.alarm(_LONGEST)
+            with zmq.Context() as context:
+                sockets = _bound(context, spec)
+                os.write(write, b"b")
+                _answer(sockets, analyse=False)
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        os.read(read, 1)
+        with _aside(_LONGEST):
+            BotRun(spec, _config(spec), "").run()
+    finally:
+        os.close(read)
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+
+
+def _specification() -> RunSpec:
     name = f"ipc://@stablehand-rehearsal-{os.getpid()}"  # an abstract name: nothing is left of it, however this ends
-    spec = RunSpec.model_validate(
+    return RunSpec.model_validate(
         {
             "kind": "bot",
             "token": "rehearsal",
@@ -50,31 +93,42 @@ def rehearse() -> None:
             "bot": {"name": "rehearsal", "market": "EURUSD", "strategy": "MA_CROSSOVER"},
         }
     )
+
+
+def _config(spec: RunSpec) -> BotConfig:
     assert spec.bot is not None
+    return spec.bot
+
+
+def _bound(context: zmq.Context[Any], spec: RunSpec) -> list[zmq.Socket[bytes]]:
+    """The sockets of supervisor and gateway."""
+    sockets = [context.socket(kind) for kind in (zmq.ROUTER, zmq.ROUTER, zmq.XPUB)]
+    for socket, address in zip(sockets, (spec.bus, spec.orders, spec.market), strict=True):
+        socket.linger = 0
+        socket.bind(address)
+    return sockets
+
+
+@contextmanager
+def _aside(longest: int) -> Iterator[None]:
+    """Nothing is logged, and the process ends when it takes too long; afterwards all is as it was before."""
+    on_term = signal.getsignal(signal.SIGTERM)
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(_LONGEST)
+    signal.alarm(longest)
     try:
-        with zmq.Context() as context:
-            sockets = [context.socket(kind) for kind in (zmq.ROUTER, zmq.ROUTER, zmq.XPUB)]
-            for socket, address in zip(sockets, (spec.bus, spec.orders, spec.market), strict=True):
-                socket.linger = 0
-                socket.bind(address)
-            other = threading.Thread(target=_answer, args=(sockets,), name="rehearsal")
-            other.start()
-            BotRun(spec, spec.bot, "").run()
-            other.join()
+        yield
         record = logging.LogRecord("stablehand", logging.INFO, "", 0, "%s: %s", ("START", ""), None)
         json.loads(logs.JsonLines(pid=0).format(record))
     finally:
         gc.collect()  # what was played with refers to itself, and holds descriptors
         signal.alarm(0)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, on_term)
         logging.disable(logging.NOTSET)
 
 
-def _answer(sockets: list[zmq.Socket[bytes]]) -> None:
-    """Be supervisor and gateway until the bot's last rows of history have come."""
+def _answer(sockets: list[zmq.Socket[bytes]], analyse: bool = True) -> None:
+    """Be supervisor and gateway until the bot's last rows of history have come; `analyse`: ask for an analysis."""
     bus, orders, market = sockets
     poller = zmq.Poller()
     for socket in sockets:
@@ -92,21 +146,22 @@ def _answer(sockets: list[zmq.Socket[bytes]]) -> None:
                 if is_heartbeat(frame):
                     continue
                 message = decode(frame)
-                for answer in _answers(message):
+                for answer in _answers(message, analyse):
                     socket.send_multipart([route, encode(answer)])
                 ended = ended or message.t == "bye"
     for socket in sockets:
         socket.close(linger=0)
 
 
-def _answers(message: Message) -> list[Message]:
+def _answers(message: Message, analyse: bool) -> list[Message]:
     match message:
         case Hello():
             return [Welcome(supervisor_boot="", heartbeat_interval=1.0)]
         case Attach():
             return [_attached(message)]
         case Ready():
-            return [Command(id="1", verb="analyse"), Command(id="2", verb="stop")]
+            stop = Command(id="2", verb="stop")
+            return [Command(id="1", verb="analyse"), stop] if analyse else [stop]
         case History():
             return [HistoryAck(seq=message.rows[-1].seq)]
     return []

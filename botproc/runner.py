@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import zmq
 
@@ -26,6 +26,7 @@ from botproc.rawlog import cut
 from botproc.stops import HISTORY
 from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
+from broker.api import Rates
 from broker.client import AttachDenied, GatewayDown, Woken
 from broker.market import bar_end
 from protocol.botconfig import BotConfig
@@ -35,9 +36,6 @@ from protocol.messages import Attached, Bar, Bye, Command, CommandDone, Message,
 from protocol.progress import Progress
 from protocol.spec import EXIT_OK, EXIT_STRATEGY, EXIT_UNWELCOME, RunSpec
 from protocol.wake import WakeFd
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
@@ -253,6 +251,8 @@ class BotRun:
             self._decided_at = time.monotonic()
         self._next_check = time.monotonic() + self._interval()
         found = self._look() if decide else None
+        if found is not None and self._current is not None:
+            self._progress.decided(self._market.window.last_time, self._current.published_mono, self._market.received)
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
         if found is not None:
             self._trader.on_bar(*found, self._market.window.last_time)
@@ -314,7 +314,7 @@ class BotRun:
 
     # --- small things ------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[Signal, pd.DataFrame] | None:
+    def _look(self) -> tuple[Signal, Rates] | None:
         position = self._trader.own_position(fresh=self._analyst.minds_position)
         return self._analyst.look(self._market.window, position)
 

@@ -15,6 +15,11 @@ from botproc.sizing import NoEntry, exact
 if TYPE_CHECKING:
     import pandas as pd
 
+    from broker.api import Rates
+
+    #: Closed bars, oldest first: a frame, or the array that a bot keeps.
+    Bars = pd.DataFrame | Rates
+
 ATR_PERIOD: Final = 14
 #: Fewest bars for an ATR: four periods. Below, Wilder's smoothing is mostly its seed.
 ATR_BARS: Final = 4 * ATR_PERIOD + 1
@@ -31,7 +36,7 @@ class Stops:
     tp: float
 
 
-def atr(bars: pd.DataFrame) -> float:
+def atr(bars: Bars) -> float:
     """ATR(14) with Wilder's smoothing on the last bar, in price units, from at most the last `HISTORY` bars.
 
     True range = max(high - low, |high - close before|, |low - close before|); the first value is the mean of
@@ -39,7 +44,7 @@ def atr(bars: pd.DataFrame) -> float:
     """
     if len(bars) < ATR_BARS:
         raise NoEntry("atr", f"ATR({ATR_PERIOD}) needs {ATR_BARS} closed bars; there are {len(bars)}")
-    high, low, close = (bars[name].to_numpy(dtype=np.float64)[-HISTORY:] for name in ("high", "low", "close"))
+    high, low, close = (np.asarray(bars[name], dtype=np.float64)[-HISTORY:] for name in ("high", "low", "close"))
     value = float(talib.ATR(high, low, close, ATR_PERIOD)[-1])
     if not value > 0:  # also where it is NaN
         raise NoEntry("atr", f"ATR({ATR_PERIOD}) is {value:g}: the market does not move, a stop has no distance")

@@ -103,7 +103,7 @@ class Strategy(ABC):
     title: ClassVar[str] = ""
     Params: ClassVar[type[StrategyParams]] = StrategyParams
     columns_only: ClassVar[bool] = False
-    """Whether the rule takes from `bars` only what `last` gives: a backtest then makes no frame for each bar."""
+    """Whether the rule takes from `bars` only what `last` gives: then no frame is made for it."""
     _at_hand: tuple[pd.DataFrame, Columns] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ from protocol.errors import StablehandError
 from protocol.messages import OrderResult
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from botproc.stops import Bars
 
 
 class Trader:
@@ -65,7 +65,7 @@ class Trader:
         held = self._holding.current
         return None if held is None else Position(held.side, held.volume, held.price)
 
-    def on_bar(self, signal: Signal, bars: pd.DataFrame, bar_time: int) -> Outcome:
+    def on_bar(self, signal: Signal, bars: Bars, bar_time: int) -> Outcome:
         """Act on the signal of the closed bar that opened at `bar_time` (server seconds).
 
         A bar that was decided already is only watched: after a stop-out nothing is entered again on it.
@@ -115,7 +115,7 @@ class Trader:
 
     # --- orders ---------------------------------------------------------------------------------------
 
-    def _open(self, side: Side, signal: Signal, bars: pd.DataFrame, bar_time: int) -> Outcome:
+    def _open(self, side: Side, signal: Signal, bars: Bars, bar_time: int) -> Outcome:
         try:
             plan = entry.plan(self._config, self._desk, side, bars)
         except NoEntry as refusal:

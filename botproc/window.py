@@ -1,11 +1,11 @@
-"""The last closed bars of one bot: kept as a small array, given out as a DataFrame only to analyse."""
+"""The last closed bars of one bot: kept as a small array, given out as a DataFrame only to a rule that needs one."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from botproc.strategy import COLUMNS
+from botproc.strategy import COLUMNS, Columns
 from broker.api import RATES_DTYPE, Rates
 
 
@@ -35,6 +35,16 @@ class Window:
         bar = np.frombuffer(row, RATES_DTYPE)
         if int(bar["time"][0]) > self.last_time:
             self._bars = np.concatenate((self._bars[-(self.size - 1) :] if self.size > 1 else self._bars[:0], bar))
+
+    @property
+    def rates(self) -> Rates:
+        """The bars as they are kept. Do not change them."""
+        return self._bars
+
+    def columns(self, count: int) -> Columns:
+        """The last `count` values of a column by its name, as `botproc.strategy.Strategy.decide` takes them."""
+        bars = self._bars[-count:]
+        return lambda name: np.ascontiguousarray(bars[name], dtype=np.float64)
 
     def frame(self) -> pd.DataFrame:
         """The bars with the columns that `botproc.strategy.COLUMNS` names; `time` in UTC."""

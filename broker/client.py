@@ -23,7 +23,7 @@ from broker.desk import (
     TerminalFailed,
     Woken,
 )
-from broker.feed import Follower, MarketFeed
+from broker.feed import Arrival, Follower, MarketFeed
 from protocol.codec import decode, encode
 from protocol.errors import BadFrame
 from protocol.keys import KeyPair, secure_client
@@ -45,6 +45,7 @@ from protocol.spec import RunSpec
 
 __all__ = [
     "NOT_ATTACHED",
+    "Arrival",
     "AttachDenied",
     "Follower",
     "GatewayClient",

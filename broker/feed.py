@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import time
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import zmq
@@ -17,6 +20,22 @@ from protocol.spec import RunSpec
 #: ZeroMQ repeats subscriptions after a reconnection in the order of their bytes: `~` comes after the others.
 SYNC: Final = "~sync."
 _HIGH_WATER: Final = 20_000
+_SPREAD: Final = struct.Struct("<f")
+_WITH_SPREAD: Final = 3  # frames: topic, spread, bar; older gateways send no spread
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A bar as it came: its frame, when it was received (monotonic), over how many seconds analyses are spread."""
+
+    frame: bytes
+    received: float
+    spread: float = 0.0
+
+
+def spread_frame(seconds: float) -> bytes:
+    """The spread as a frame of its own, so that the thread that receives need not decode the bar."""
+    return _SPREAD.pack(seconds)
 
 
 def sync_topic(token: str) -> bytes:
@@ -44,22 +63,31 @@ class MarketFeed:
         self.socket.subscribe(topics.bar(symbol, timeframe))
         self.socket.subscribe(sync_topic(spec.token))
 
-    def read(self, limit: int = 1000) -> list[Bar]:
-        """Bars that have arrived, oldest first, without waiting. Frames that are none are counted and dropped."""
-        bars: list[Bar] = []
-        while len(bars) < limit:
+    def receive(self, limit: int = 1000) -> list[Arrival]:
+        """What has arrived, oldest first, stamped and not decoded, without waiting."""
+        found: list[Arrival] = []
+        while len(found) < limit:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            try:
-                message = decode(frames[-1])
-            except BadFrame:
-                self.bad_frames += 1
-                continue
-            if isinstance(message, Bar):
-                bars.append(message)
-        return bars
+            now = time.monotonic()
+            told = len(frames) == _WITH_SPREAD and len(frames[1]) == _SPREAD.size
+            found.append(Arrival(frames[-1], now, _SPREAD.unpack(frames[1])[0] if told else 0.0))
+        return found
+
+    def decoded(self, arrival: Arrival) -> Bar | None:
+        """The bar; None for a frame that is none, which is counted. For any thread."""
+        try:
+            message = decode(arrival.frame)
+        except BadFrame:
+            self.bad_frames += 1
+            return None
+        return message if isinstance(message, Bar) else None
+
+    def read(self, limit: int = 1000) -> list[Bar]:
+        """Bars that have arrived, oldest first, without waiting. Frames that are none are counted and dropped."""
+        return [bar for one in self.receive(limit) if (bar := self.decoded(one)) is not None]
 
     def close(self) -> None:
         """Close the socket, on the thread that reads it."""

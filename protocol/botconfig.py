@@ -225,6 +225,9 @@ class AccountConfig(Mt5Keys, GuardLimits, Frozen):
     """Seed of the embedded market: the same seed gives the same prices."""
     bars_per_second: float | Literal["max"] = 2.0
     """Speed of the feed in bars per second of each symbol; `"max"`: in lockstep, as fast as the bots answer."""
+    candle_spread_ms: int = Field(500, ge=0, le=500)
+    """Most milliseconds over which the bots spread their analyses of a closed bar, one for each bot; 0 below 50 bots,
+    and in lockstep. The bar itself is received at once."""
     symbols: tuple[SymbolName, ...] = Field(
         ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500"),
         strict=False,  # a list is what TOML and JSON have

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -68,6 +67,8 @@ def run_directory(data_dir: Path) -> Path:
         inside.mkdir(mode=0o700, parents=True, exist_ok=True)
         return inside
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]
+    import tempfile  # here: it brings the compression libraries along, and every short command pays for that
+
     short = Path(tempfile.gettempdir()) / f"stablehand-{os.getuid() if hasattr(os, 'getuid') else 0}-{digest}"
     short.mkdir(mode=0o700, exist_ok=True)
     status = short.stat()

@@ -90,6 +90,7 @@ class BusLink(threading.Thread):
         self._again = False
         self._alone_since: float | None = time.monotonic()
         self._stop_at: float | None = None
+        self._alarm: tuple[float, WakeFd] | None = None
 
     # --- for the main loop, and any other thread ---------------------------------------------------
 
@@ -120,6 +121,15 @@ class BusLink(threading.Thread):
         self._watch_new.append((source, callback))
         self._wake.set()
 
+    def wake_after(self, seconds: float, wake: WakeFd) -> None:
+        """Wake somebody in so many seconds, or when an earlier call says so. For callbacks, on this thread."""
+        if seconds <= 0:
+            wake.set()
+            return
+        due = time.monotonic() + seconds
+        if self._alarm is None or due < self._alarm[0]:
+            self._alarm = due, wake
+
     def greet_again(self) -> None:
         """Say Hello once more, as after a new connection: what the supervisor tells at a Hello is wanted anew."""
         self._again = True
@@ -149,6 +159,9 @@ class BusLink(threading.Thread):
         with self._sockets() as (bus, monitor, poller):
             while not self._finished():
                 ready: dict[Any, int] = dict(poller.poll(math.ceil(self._timeout() * 1000)))
+                for source, callback in self._watched.items():  # first: what comes there is stamped
+                    if source in ready:
+                        _guarded(callback)
                 if self._wake.fileno() in ready:
                     self._wake.clear()
                     self._register(poller)
@@ -156,13 +169,16 @@ class BusLink(threading.Thread):
                     self._read_monitor(monitor)
                 if bus in ready:
                     self._read_bus(bus)
-                for source, callback in self._watched.items():
-                    if source in ready:
-                        _guarded(callback)
+                self._ring()
                 self._write(bus)
                 if self._tick is not None and time.monotonic() >= self._tick_due:
                     self._tick_due = time.monotonic() + self._interval
                     _guarded(self._tick)
+
+    def _ring(self) -> None:
+        if self._alarm is not None and time.monotonic() >= self._alarm[0]:
+            (_, wake), self._alarm = self._alarm, None
+            wake.set()
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Poller]]:
@@ -206,7 +222,7 @@ class BusLink(threading.Thread):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
-        due = min(due, self._tick_due)
+        due = min(due, self._tick_due, self._alarm[0] if self._alarm is not None else float("inf"))
         return min(max(0.0, due - time.monotonic()), 60.0)
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:

@@ -490,3 +490,7 @@ class Heartbeat(NamedTuple):
     last_signal: int  # SignalCode
     errors: int  # analyses that raised
     limit_ms: int  # how long this phase may last before it is a hang
+    bar_time: int = 0  # of the last published bar that was decided on (server seconds); 0: none yet
+    published_us: int = 0  # when that was, on the monotonic clock of the machine
+    received_us: int = 0  # from its publication until the receiving thread had it
+    decided_us: int = 0  # from its publication until the strategy had decided

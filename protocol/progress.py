@@ -14,7 +14,7 @@ class Progress:
     neighbouring moments harms nobody.
     """
 
-    __slots__ = ("_moved", "cycles", "errors", "last_signal", "limit", "phase", "volume")
+    __slots__ = ("_moved", "_reaction", "cycles", "errors", "last_signal", "limit", "phase", "volume")
 
     def __init__(self) -> None:
         self.phase: int = Phase.BOOT
@@ -24,6 +24,7 @@ class Progress:
         self.errors = 0  # analyses that raised
         self.limit = 30.0  # seconds that the phase may last before it is a hang
         self._moved = time.monotonic()
+        self._reaction = (0, 0, 0, 0)
 
     def move(self, phase: int, limit: float) -> None:
         """Enter a phase that may last `limit` seconds."""
@@ -34,6 +35,13 @@ class Progress:
     def touch(self) -> None:
         """Still in the same phase, and moving."""
         self._moved = time.monotonic()
+
+    def decided(self, bar_time: int, published: float, received: float) -> None:
+        """The strategy has decided on a bar that was published and received at these monotonic times."""
+        now = time.monotonic()
+        if 0 < published <= received <= now:  # else they are of another machine
+            since = (int((received - published) * 1e6), int((now - published) * 1e6))
+            self._reaction = (bar_time, int(published * 1e6), *since)
 
     def age(self) -> float:
         """Seconds since the main loop last moved."""
@@ -51,4 +59,5 @@ class Progress:
             int(self.last_signal),
             self.errors,
             int(self.limit * 1000),
+            *self._reaction,
         )

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise_limits()
         notify = Notify(os.environ)
         with _own(config, left) as lock:
+            held.hold()
             launchers = asyncio.run(_serve(config, notify, left, held))
             if launchers is not None:
                 succession.become(lock, launchers, notify.environment, stop=held.stop)

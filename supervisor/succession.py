@@ -102,5 +102,17 @@ class HeldSignals:
             signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
+    def hold(self) -> None:
+        """From now on a SIGTERM is noted too where this is an ordinary start: bots of before may live, and it means
+        that they shall stop. A second one ends this process at once."""
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._note_or_end)
+
+    def _note_or_end(self, number: int, _frame: object) -> None:
+        if self.stop:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.stop = True
+
     def _note(self, number: int, _frame: object) -> None:
         self.stop = self.stop or number != getattr(signal, "SIGHUP", None)

@@ -21,6 +21,8 @@ FEED_BOTS: Final = 500 if SOAK else 60
 MANY_BOTS: Final = 200 if SOAK else 20
 #: Seconds for which a program writes as fast as it can.
 FLOOD: Final = 20.0 if SOAK else 2.0
+#: Bots that are all wanted when the machine comes up.
+REBOOT_BOTS: Final = 1_000 if SOAK else 20
 #: Bots that outlive their supervisor, and seconds within which the next one has taken over all of them.
 ADOPTED: Final = 100 if SOAK else 6
 ADOPTED_WITHIN: Final = 3.0 if SOAK else 9.0  # the suite runs on machines that do much else

@@ -71,12 +71,12 @@ def seconds_to_adopt(daemon: Daemon, names: set[str]) -> float:
     rows = _rows(daemon, "SELECT seq, at FROM journal WHERE type = 'supervisor' AND text LIKE '%started%' ORDER BY seq")
     seq, began = rows[-1]
 
-    def told() -> dict[str, float] | None:
+    def told() -> list[float] | None:
         query = f"SELECT bot, min(at) FROM journal WHERE seq > {seq} AND type = 'state' AND text = 'running' GROUP BY 1"
         at = dict(_rows(daemon, query))
-        return at if names <= at.keys() else None
+        return [at[name] for name in names] if names <= at.keys() else None
 
-    return max(eventually(told, 10, what="all are called running").values()) - float(began)
+    return max(eventually(told, 10, what="all are called running")) - float(began)
 
 
 def _rows(daemon: Daemon, query: str) -> list[Any]:

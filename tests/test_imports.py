@@ -72,8 +72,10 @@ def refusal(module: str, imported: str) -> str:
     if room == "broker" and other == "store" and not any(within(module, one) for one in MAY_STORE):
         return "in broker only the gateway and the paper terminal may import store"
     if room == "botproc" and within(imported, "broker.gateway") and module != "botproc.child":
-        # A backtest writes its requests as the gateway does, and must not have a second way of writing them.
+        # A backtest writes its requests as the gateway does, and asks the same guards: there must be no second way.
         if module == "botproc.backtest.desk" and within(imported, "broker.gateway.requests"):
+            return ""
+        if module == "botproc.backtest.guards" and within(imported, "broker.gateway.guarding"):
             return ""
         return "in botproc only child may import the gateway"
     return ""
@@ -162,6 +164,8 @@ def test_alembic_is_imported_only_by_the_migrations() -> None:
         ("botproc.backtest.desk", "from broker.gateway.requests import request_of", False),
         ("botproc.backtest.desk", "from broker.gateway.book import Book", True),
         ("botproc.backtest.engine", "from broker.gateway.requests import request_of", True),
+        ("botproc.backtest.guards", "from broker.gateway.guarding import Guarding", False),
+        ("botproc.backtest.engine", "from broker.gateway.guarding import Guarding", True),
         ("supervisor.config", "import botproc.loader", True),
         ("supervisor.runtime.daemon", "from ..policy import fleet", False),
         ("console.http.server", "from ...supervisor import config", True),

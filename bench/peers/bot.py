@@ -1,6 +1,6 @@
 """The bot that every peer runs: the imports of a bot, one message and its answer (then it is ready), a beat a second.
 
-python bot.py ADDRESS NAME      NAME `-`: pm2's number of the instance; `crash-SECONDS`: ends so with code 1
+python bot.py ADDRESS NAME      NAME `-`: pm2's number of the instance
 
 The bench may tell it to `hang`. A beat goes to whoever watches too:
 systemd's protocol (NOTIFY_SOCKET), and circus's watchdog (BENCH_WATCHDOG_PORT). It ends after an hour by itself.
@@ -13,6 +13,8 @@ import socket
 import sys
 import time
 
+import pandas  # noqa: F401
+import talib  # noqa: F401
 import zmq
 
 LIFE = 3600.0
@@ -33,15 +35,6 @@ def watchdog() -> None:
             sender.sendto(f"{os.getpid()};{time.time()}".encode(), ("127.0.0.1", int(port)))
 
 
-def crash(dealer: zmq.Socket[bytes], said: list[bytes], seconds: float) -> int:
-    """Say hello, be ready, and end with an error."""
-    dealer.setsockopt(zmq.LINGER, 500)
-    dealer.send_multipart([b"hello", *said])
-    notify("READY=1")
-    time.sleep(seconds)
-    return 1
-
-
 def main() -> int:
     """Speak, then beat until told otherwise."""
     address, name = sys.argv[1], sys.argv[2]
@@ -51,11 +44,6 @@ def main() -> int:
     dealer.setsockopt(zmq.LINGER, 0)
     dealer.connect(address)
     said = [name.encode(), str(os.getpid()).encode()]
-    if name.startswith("crash-"):
-        return crash(dealer, said, float(name.removeprefix("crash-")))
-    import pandas  # noqa: F401
-    import talib  # noqa: F401
-
     dealer.send_multipart([b"hello", *said])
     if not dealer.poll(60_000):
         return 3

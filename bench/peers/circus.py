@@ -40,7 +40,7 @@ class Circus(Manager):
             )
         (task.folder / "circus.ini").write_text("\n".join(lines), "utf-8")
         self.spawn([str(self.peer.root / "bin" / "circusd"), str(task.folder / "circus.ini")])
-        self.answers(lambda: self._call("numwatchers"))
+        self.answers(lambda: self._call("numwatchers", timeout=3.0))
 
     @property
     def _endpoint(self) -> str:
@@ -64,12 +64,14 @@ class Circus(Manager):
     def more_environment(self) -> dict[str, str]:
         return {"BENCH_WATCHDOG_PORT": str(self._port())} if self.watched else {}
 
-    def _caller(self) -> Callable[..., dict[str, Any]]:
+    def _dealer(self) -> zmq.Socket[bytes]:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         dealer = context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(self._endpoint)
+        return dealer
 
+    def _caller(self, dealer: zmq.Socket[bytes]) -> Callable[..., dict[str, Any]]:
         def call(command: str, timeout: float = 60.0, **properties: Any) -> dict[str, Any]:
             number = uuid.uuid4().hex
             dealer.send_json({"command": command, "properties": properties, "id": number})
@@ -81,8 +83,9 @@ class Circus(Manager):
 
         return call
 
-    def _call(self, command: str, **properties: Any) -> dict[str, Any]:
-        return self._caller()(command, **properties)
+    def _call(self, command: str, timeout: float = 60.0, **properties: Any) -> dict[str, Any]:
+        with self._dealer() as dealer:
+            return self._caller(dealer)(command, timeout, **properties)
 
     def start_all(self) -> None:
         if not self.task.as_shipped:
@@ -90,11 +93,11 @@ class Circus(Manager):
                 self._call("start", name=watcher)
 
     def status_one(self) -> Callable[[], object]:
-        call, name = self._caller(), "bot" if self.task.alike else self.task.names[-1]
+        call, name = self._caller(self._dealer()), "bot" if self.task.alike else self.task.names[-1]
         return lambda: call("status", name=name)
 
     def status_all(self) -> Callable[[], object]:
-        call = self._caller()
+        call = self._caller(self._dealer())
         return lambda: call("stats")
 
     def verb(self) -> list[str]:

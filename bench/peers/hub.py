@@ -33,6 +33,8 @@ class Hub:
         self.hellos: list[Hello] = []
         self.last_beat: dict[int, float] = {}
         self.beats = 0
+        #: Set from another thread: whoever listens shall give up.
+        self.stopped = False
 
     def __enter__(self) -> Hub:
         return self
@@ -41,7 +43,12 @@ class Hub:
         self._context.destroy(linger=0)
 
     def pump(self, seconds: float) -> bool:
-        """Read what is there, waiting at most so long for the first message; False when there was none."""
+        """Read what is there, waiting at most so long for the first message; False when there was none.
+
+        Raises InterruptedError after `stopped` was set.
+        """
+        if self.stopped:
+            raise InterruptedError("the bench was stopped")
         if not self._router.poll(int(max(0.0, seconds) * 1000)):
             return False
         while True:

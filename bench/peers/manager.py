@@ -19,6 +19,7 @@ import psutil
 from bench.peers.install import Installed
 
 BOT: Final = Path(__file__).with_name("bot.py")
+CRASH: Final = "crash-"
 #: In the environment of every process of one measurement; its value is the folder.
 MARK: Final = "STABLEHAND_BENCH_FOLDER"
 
@@ -37,8 +38,14 @@ class Task:
     as_shipped: bool = False
 
     def command(self, name: str) -> list[str]:
-        """The bot's command line."""
+        """The command line of a bot, or of a program that crashes: `crash-SECONDS`."""
+        if name.startswith(CRASH):
+            return ["/bin/sh", str(BOT.with_name("crash.sh")), str(self.starts(name)), name.removeprefix(CRASH), name]
         return [sys.executable, str(BOT), self.address, name]
+
+    def starts(self, name: str) -> Path:
+        """Where a program that crashes notes its starts: a time a line."""
+        return self.folder / f"{name}.starts"
 
 
 class Manager(ABC):
@@ -115,7 +122,7 @@ class Manager(ABC):
                 cwd=self.task.folder, start_new_session=True,
             )  # fmt: skip
 
-    def answers(self, question: Callable[[], object], timeout: float = 30.0) -> None:
+    def answers(self, question: Callable[[], object], timeout: float = 240.0) -> None:
         """Until it answers a question. Raises TimeoutError."""
         until = time.monotonic() + timeout
         while True:

@@ -111,6 +111,7 @@ def _memory(manager: Manager, hub: Hub, before: float, count: int) -> dict[str, 
     bots = [hello.pid for hello in hub.hellos]
     return {
         "mem_available_per_bot": (before - available()) / count,
+        "pss_per_bot": pss([*bots, *manager.pids()]) / count,
         "uss": uss(bots[:: max(1, len(bots) // 20)]),
         "manager_pss": pss([manager.main_pid()]),
         "all_managers_pss": pss(manager.pids()),

@@ -78,7 +78,7 @@ def run(folder: Path, options: argparse.Namespace) -> Figures:
 def _measurer(
     name: str, peers: dict[str, install.Installed], folder: Path, count: int, *, whole: bool
 ) -> Callable[[], dict[str, Any]]:
-    timeout = 60.0 + 1.5 * count
+    timeout = 180.0 + 2.0 * count  # a machine that is busy otherwise counts too
     if name == RAW:
         return lambda: {"start": rawfork.measure(count)}
     if name == STABLE:
@@ -92,13 +92,18 @@ def show(figures: Figures) -> str:
     heads = [f"{name} {figures['versions'].get(name, '')}".strip() for name in names]
     rows: list[tuple[str, ...]] = []
     for count, size in figures["sizes"].items():
-        rows.append((f"start of {count} until all are ready", *(_cell(size["of"], name, "start") for name in names)))
+        cells = (_cell(size["of"], name, "start") for name in names)
+        rows.append((f"start of {count} until all are ready", *cells, _start_verdict(size["of"])))
     for count, size in figures["sizes"].items():
         if size["whole"]:
             rows += [
-                (what.format(count=count), *(_cell(size["of"], name, key) for name in names)) for key, what in _ROWS
-            ]
-    lines = [markdown(("", *heads), rows)]
+                (
+                    what.format(count=count), *(_cell(size["of"], name, key) for name in names),
+                    _verdict(size["of"].get(STABLE, {}).get(key), most),
+                )
+                for key, what, most in _ROWS
+            ]  # fmt: skip
+    lines = [markdown(("", *heads, "Stablehand shall"), rows)]
     lines += [f"- {line}\n" for line in _remarks(figures)]
     return "\n".join([lines[0], "".join(lines[1:])])
 
@@ -126,22 +131,45 @@ def _cell(of: dict[str, Any], name: str, key: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict):
-        text = f"{value['median']:.3g} / {value['p99']:.3g} ms"
+        text = f"{_plain(value['median'])} / {_plain(value['p99'])} ms"
         return f"{text} (no figures)" if key == "all" and not of[name].get("all_figures") else text
     return f"{value:.2f} s" if key == "start" else f"{value:.2g} %" if key.startswith("cpu") else f"{value:.1f} MB"
 
 
-_ROWS: Final = (
-    ("mem_available_per_bot", "memory a bot, {count} bots: MemAvailable taken / bots, manager included"),
-    ("uss", "private memory (USS) of a bot, median"),
-    ("kills", "kill -9 until the successor is ready, p50 / p99"),
-    ("one", "status of one through its own interface, p50 / p99"),
-    ("all", "status of all {count}, p50 / p99; CPU and memory of each with it where not said"),
-    ("verb", "status of one as a command, p50 / p99"),
-    ("cpu", "CPU of the manager, percent of a core"),
-    ("cpu_all_parts", "the same with gateway and probe"),
-    ("manager_pss", "memory of the manager (PSS)"),
-    ("all_managers_pss", "the same with its helpers (launcher, gateway, probe; runsv, s6-supervise)"),
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _start_verdict(of: dict[str, Any]) -> str:
+    if STABLE not in of or RAW not in of:
+        return ""
+    over = of[STABLE]["start"] / of[RAW]["start"]
+    return f"<= {_RAW_TIMES:g} x raw fork: " + ("met" if over <= _RAW_TIMES else f"missed, {over:.2f} x")
+
+
+def _verdict(value: Any, most: tuple[float, ...]) -> str:
+    """Whether one figure, or median and p99, are within their bounds; empty without a bound or a figure."""
+    if value is None or not most:
+        return ""
+    measured = (value["median"], value["p99"]) if isinstance(value, dict) else (value,)
+    within = all(one <= bound for one, bound in zip(measured, most, strict=False))
+    return f"<= {' / '.join(f'{bound:g}' for bound in most)}: " + ("met" if within else "missed")
+
+
+#: How many times the raw fork's time a start may take.
+_RAW_TIMES: Final = 1.5
+_ROWS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
+    ("mem_available_per_bot", "memory a bot, {count} bots: MemAvailable taken / bots, manager included", (10.0,)),
+    ("pss_per_bot", "the same by the processes' shares (PSS), which nothing else on the machine changes", ()),
+    ("uss", "private memory (USS) of a bot, median", (7.0,)),
+    ("kills", "kill -9 until the successor is ready, p50 / p99", (20.0, 50.0)),
+    ("one", "status of one through its own interface, p50 / p99", (0.3, 1.5)),
+    ("all", "status of all {count}, p50 / p99; CPU and memory of each with it where not said", (10.0,)),
+    ("verb", "status of one as a command, p50 / p99", (110.0,)),
+    ("cpu", "CPU of the manager, percent of a core", (8.0,)),
+    ("cpu_all_parts", "the same with gateway and probe", ()),
+    ("manager_pss", "memory of the manager (PSS)", (80.0,)),
+    ("all_managers_pss", "the same with its helpers (launcher, gateway, probe; runsv, s6-supervise)", ()),
 )
 
 
@@ -151,5 +179,6 @@ PART: Final = Part(
     run,
     show,
     by_default=False,
+    turns=True,
     options=add_options,
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from bench.peers.manager import BOT, Manager
+from bench.peers.manager import Manager
 
 
 class Pm2(Manager):
@@ -23,14 +23,14 @@ class Pm2(Manager):
     def launch(self) -> None:
         (self.task.folder / "home").mkdir(exist_ok=True)
         shared: dict[str, Any] = {
-            "script": str(BOT), "interpreter": self.task.command("-")[0], "exec_mode": "fork", "vizion": False,
+            "exec_mode": "fork", "vizion": False,
             "pmx": False, "out_file": "/dev/null", "error_file": "/dev/null",
         }  # fmt: skip
         if self.task.alike:
-            app = {"name": "bot", "args": [self.task.address, "-"], "instances": len(self.task.names)}
+            app = {**_run(self.task.command("-")), "name": "bot", "instances": len(self.task.names)}
             apps = [{**shared, **app, "max_restarts": 1_000_000}]
         else:
-            apps = [{**shared, "name": name, "args": self.task.command(name)[2:]} for name in self.task.names]
+            apps = [{**shared, **_run(self.task.command(name)), "name": name} for name in self.task.names]
         self._file.write_text(json.dumps({"apps": apps}), "utf-8")
         self._command("ping")
         if self.task.as_shipped:
@@ -96,3 +96,8 @@ class Pm2(Manager):
             if app["name"] == name:
                 return str(app["pm2_env"]["status"])
         return "unknown"
+
+
+def _run(command: list[str]) -> dict[str, Any]:
+    """A command line in pm2's words."""
+    return {"interpreter": command[0], "script": command[1], "args": command[2:]}

@@ -9,7 +9,7 @@ from typing import Any
 from bench.installation import QUIET
 from bench.machine import ROOT
 from bench.peers.install import Installed
-from bench.peers.manager import Manager, Task
+from bench.peers.manager import CRASH, Manager, Task
 from protocol.client import ControlClient
 from protocol.errors import StablehandError
 
@@ -33,9 +33,8 @@ class Programs(Manager):
         ]
         for name in self.task.names:
             command = json.dumps(self.task.command(name))
-            lines.append(
-                f'[[programs]]\nname = "{name}"\ncommand = {command}\nready = "notify"\nwatchdog_seconds = {WATCHDOG}'
-            )
+            speaks = "" if name.startswith(CRASH) else f'\nready = "notify"\nwatchdog_seconds = {WATCHDOG}'
+            lines.append(f'[[programs]]\nname = "{name}"\ncommand = {command}{speaks}')
         config = self.task.folder / "supervisor.toml"
         config.write_text("\n\n".join(lines) + "\n", "utf-8")
         self._client = None

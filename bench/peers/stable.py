@@ -65,6 +65,7 @@ def looked_at(running: Installation, count: int, before: float) -> dict[str, Any
     name = rows[-1]["name"]
     found: dict[str, Any] = {
         "mem_available_per_bot": (before - available()) / count,
+        "pss_per_bot": pss([*pids, *parts.values()]) / count,
         "uss": uss(pids[:: max(1, len(pids) // 20)]),
         "manager_pss": pss([parts["supervisor"]]),
         "all_managers_pss": pss(list(parts.values())),

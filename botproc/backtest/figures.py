@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 
 
 def money(value: float | None) -> str:
@@ -16,8 +17,14 @@ def signed(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """An amount on an axis: 950, 12.5k."""
-    return f"{value:g}" if abs(value) < 10_000 else f"{value / 1000:,.4g}k"
+    """An amount on an axis: 950, 12,500, 1.2M."""
+    return f"{value:,.10g}" if abs(value) < 1_000_000 else f"{value / 1_000_000:,.4g}M"
+
+
+def alike(values: Sequence[float]) -> Callable[[float], str]:
+    """Labels of an axis with as many decimals as the one of these values that needs most."""
+    decimals = max((len(f"{value:.10f}".rstrip("0").partition(".")[2]) for value in values), default=0)
+    return lambda value: f"{value:,.{decimals}f}"
 
 
 def plain(value: float | None) -> str:

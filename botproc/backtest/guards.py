@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from broker.gateway.guarding import Guarding
+from broker.gateway.guarding import Guarding, passing_ledger
 from broker.guards import Limits
 from broker.paper.terminal import PaperTerminal
 from protocol.botconfig import AccountConfig, BotConfig
@@ -15,7 +15,6 @@ from protocol.errors import InvalidInput
 from protocol.halts import HaltState
 from protocol.messages import Order, RosterEntry
 from protocol.schedule import parse_calendar
-from store.database import Database, open_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Guards:
         self._bots = bots
         self._halts: dict[str, HaltState] = {}
         self.denied: list[Denied] = []
-        self._ledger: Database = open_database(place / "ledger.db", "ledger")
+        self._ledger = passing_ledger(place / "ledger.db")
         roster = {
             magic: RosterEntry(bot_id=magic, name=bot.name, symbol=bot.market, timeframe=bot.timeframe, magic=magic)
             for magic, bot in bots.items()

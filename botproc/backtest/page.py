@@ -121,7 +121,7 @@ def _price(found: Mapping[str, Any]) -> str:
         trade[key] for trade in trades[:_MOST_MARKS] for key in ("price_open", "price_close")
     ]
     chart = Chart((curve[0][0], curve[-1][0]), (min(values), max(values)), height=260)
-    chart.grid(lambda value: f"{value:,.6g}")
+    chart.grid()
     chart.line(prices, "grey")
     if len(trades) > _MOST_MARKS:
         return _section(market, chart.render(f"Price of {market}"), f"{len(trades)} trades: too many to mark.")

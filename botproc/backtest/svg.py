@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from botproc.backtest import figures
+
 _LEFT: Final = 64
 _RIGHT: Final = 14
 _TOP: Final = 10
@@ -51,9 +53,11 @@ class Chart:
         inside = self.height - _TOP - _BOTTOM
         return _TOP + inside * (self._high - value) / (self._high - self._low)
 
-    def grid(self, label: Callable[[float], str]) -> None:
-        """Lines at round values and at months or years, with their labels."""
-        for value in ticks(self._low, self._high, 5):
+    def grid(self, label: Callable[[float], str] | None = None) -> None:
+        """Lines at round values and at months or years, with their labels: plain numbers, if nothing else is said."""
+        values = ticks(self._low, self._high, 5)
+        label = label or figures.alike(values)
+        for value in values:
             y = self.y(value)
             self._parts.append(
                 f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{self.width - _RIGHT}" y2="{y:.1f}"/>'

@@ -41,7 +41,8 @@ class FrontDoor:
         self._book = book
         self._side = side
         self._sockets = sockets
-        self.hub = Hub(sockets.market, boot)
+        most_ms = 0 if side.terminal.lockstep or spec.account is None else spec.account.candle_spread_ms
+        self.hub = Hub(sockets.market, boot, most_ms / 1000)
         self.lockstep = Lockstep() if side.terminal.lockstep else None
         self._may_complain = Seldom()
         self._held: dict[str, Pending] = {}  # lockstep: orders that wait for their round

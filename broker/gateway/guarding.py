@@ -19,7 +19,7 @@ from broker.guards import MINUTE, Done, Facts, Limits, Tally, refuses, trips
 from protocol.halts import HaltState
 from protocol.messages import Order, RosterEntry
 from store import meta
-from store.database import Database
+from store.database import Database, open_database
 from store.errors import StoreError
 
 _PEAKS: Final = "guard_peaks"
@@ -28,6 +28,11 @@ _RECENT: Final = 10_000
 _ACCOUNT: Final = 0  # magic under which the account's own scope is kept; no bot has it
 
 log = logging.getLogger("stablehand.gateway")
+
+
+def passing_ledger(path: Path) -> Database:
+    """A ledger for guards that nobody asks again afterwards, as those of a backtest. Close it at the end."""
+    return open_database(path, "ledger", synchronous="OFF")
 
 
 @dataclass(slots=True)

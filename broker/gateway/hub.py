@@ -7,10 +7,11 @@ from typing import Protocol
 
 import zmq
 
-from broker.feed import SYNC
+from broker.feed import SYNC, spread_frame
 from protocol import topics
 from protocol.codec import encode, pack
 from protocol.messages import Bar
+from protocol.pacing import spread
 
 _SYNC = SYNC.encode()
 _BURST = 1_000  # subscriptions taken before the other sockets get their turn
@@ -32,11 +33,12 @@ class Closed(Protocol):
 
 
 class Hub:
-    """The XPUB socket, for the service thread."""
+    """The XPUB socket, for the service thread. `most_spread`: seconds over which analyses may be spread."""
 
-    def __init__(self, socket: zmq.Socket[bytes], boot: str) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], boot: str, most_spread: float) -> None:
         self._socket = socket
         self._boot = boot
+        self._most_spread = most_spread
         self.numbers: dict[tuple[str, str], int] = {}
         self._synced: set[str] = set()
 
@@ -47,6 +49,7 @@ class Hub:
     def publish(self, moment: int, closed: tuple[Closed, ...]) -> dict[tuple[str, str], int]:
         """Publish the bars of one step; their numbers."""
         numbers: dict[tuple[str, str], int] = {}
+        apart = spread_frame(spread(len(self._synced), self._most_spread))
         stamp = time.monotonic()
         for bar in closed:
             key = bar.symbol, bar.timeframe
@@ -62,7 +65,7 @@ class Hub:
                 time=float(moment),
                 published_mono=stamp,
             )
-            self._socket.send_multipart([topics.bar(bar.symbol, bar.timeframe), encode(message)])
+            self._socket.send_multipart([topics.bar(bar.symbol, bar.timeframe), apart, encode(message)])
         return numbers
 
     def read_subscriptions(self) -> list[str]:

@@ -108,8 +108,12 @@ class Clock(Trading):
         self._stop_out(moment)
 
     def _close_larger(self, moment: int) -> list[tuple[str, str, bytes]]:
-        """Bars of larger timeframes, asked for before, that ended by now; smallest timeframe first."""
-        due = [key for key, end in self.watched.items() if end <= moment]
+        """Bars of larger timeframes, asked for before, that have ended and are followed by another; smallest first.
+
+        As in MetaTrader a bar is over when the next one begins. Where the market sleeps at its end (every night, for
+        gold and indices) a decision on it could not be executed before.
+        """
+        due = [key for key, end in self.watched.items() if end <= moment and self.series[key[0]].next_open <= moment]
         out = []
         for symbol, timeframe in sorted(due, key=lambda key: TIMEFRAME_SECONDS[key[1]]):
             series = self.series[symbol]

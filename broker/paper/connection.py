@@ -1,6 +1,7 @@
 """The four functions of the module that make and end a connection, and `step`.
 
-Arguments that are wrong give False and a reason in `last_error()`.
+Arguments that are wrong give False and a reason in `last_error()`. `path` and `login` may be named as well: scripts
+do both.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from broker.api import RES_E_INVALID_PARAMS
-from broker.paper.session import SESSION
+from broker.paper.session import SESSION, fits
 
 
+@fits
 def initialize(
-    path: str | None = None, /, *, login: int | None = None, password: str | None = None, server: str | None = None,
+    path: str | None = None, *, login: int | None = None, password: str | None = None, server: str | None = None,
     timeout: int = 60_000, portable: bool = False,
 ) -> bool:  # fmt: skip
     """Open a paper account; see `broker.paper.places` for what `path` may be.
@@ -26,8 +28,9 @@ def initialize(
         return SESSION.open(path, login, server, portable=bool(portable))
 
 
+@fits
 def login(
-    login: int, /, *, password: str | None = None, server: str | None = None, timeout: int = 60_000
+    login: int, *, password: str | None = None, server: str | None = None, timeout: int = 60_000
 ) -> bool:  # fmt: skip
     """Change to another account of the same installation or folder."""
     with SESSION.lock:
@@ -62,10 +65,10 @@ def _right(**arguments: Any) -> bool:
         number = name in ("login", "timeout")
         if value is None and name != "timeout":
             continue
-        fits = (
+        right = (
             isinstance(value, int) and not isinstance(value, bool) and value > 0 if number else isinstance(value, str)
         )
-        if not fits:
+        if not right:
             SESSION.error = (RES_E_INVALID_PARAMS, f'Invalid "{name}" argument')
             return False
     return True

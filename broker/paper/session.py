@@ -117,11 +117,28 @@ class Session:
 
 
 SESSION: Final = Session()
+_INVALID: Final = (RES_E_INVALID_PARAMS, "Invalid arguments")
 
 
 def _why(error: Exception) -> str:
     line = error.line() if isinstance(error, StablehandError) else str(error)
     return f"IPC initialize failed, {line}"
+
+
+def fits(function: Callable[P, bool]) -> Callable[P, bool]:
+    """Makes a function of the module that needs no connection: arguments that do not fit give False, no exception."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> bool:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            SESSION.error = _INVALID
+            return False
+        return function(*args, **kwargs)
+
+    return call
 
 
 def asks(failed: F) -> Callable[[Callable[P, T]], Callable[P, T | F]]:
@@ -139,7 +156,7 @@ def asks(failed: F) -> Callable[[Callable[P, T]], Callable[P, T | F]]:
                 try:
                     signature.bind(*args, **kwargs)
                 except TypeError:
-                    SESSION.error = (RES_E_INVALID_PARAMS, "Invalid arguments")
+                    SESSION.error = _INVALID
                     return failed
                 try:
                     SESSION.catch_up()

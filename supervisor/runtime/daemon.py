@@ -65,7 +65,7 @@ class EventQueue:
         stable = self._stable
         assert stable is not None
         now = clock.now()
-        changed = False
+        changed: set[int] = set()
         due = stable.fleet.due(now)
         late = now - self._armed_for if due and self._armed_for is not None else 0.0
         waits = bool(due) and self.doubtful(late)
@@ -73,12 +73,14 @@ class EventQueue:
         for bot_id in due:
             if waits and deadline_is_a_verdict(stable.fleet.bots[bot_id]):
                 waiting = True  # its Hello may lie in a socket that was not read yet
-            else:
-                changed |= self._apply(events.Deadline(bot_id), now)
+            elif self._apply(events.Deadline(bot_id), now):
+                changed.add(bot_id)
         for _ in range(min(len(self._queue), _SLICE)):
-            changed |= self._apply(self._queue.popleft(), now)
+            event = self._queue.popleft()
+            if self._apply(event, now):
+                changed.add(event.bot_id)
         if changed:
-            stable.accounts.refresh_rosters()
+            stable.accounts.states_changed(changed)
             stable.ordering.release()
             stable.wake_waiters()
         self._arm(now + _WAITING_VERDICT if waiting else 0.0)

@@ -68,6 +68,8 @@ class Easing:
         self._flat: dict[int, int] = {}  # bot -> the epoch whose pause was confirmed flat
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._left_alone: dict[int, float] = {}
+        self._sessions: dict[int, int] = {}  # pid -> nice value that its session shall have
+        self._lowering: asyncio.Task[None] | None = None
 
     def is_flat(self, record: Record) -> bool:
         """Whether the terminal says that the bot holds nothing, and the bot too."""
@@ -101,6 +103,7 @@ class Easing:
                 known.pace = record.pace = given.pace
         if known.nice != given.nice and ospriority.lower(run.pid, given.nice):
             known.nice = given.nice
+            self._lower_session(run.pid, given.nice)
         # Between groups a nice value says nothing: there the weights count.
         weight = shares.weight(record.settings.priority, given.nice)
         if known.weight != weight and self._cgroups.weigh(record, weight):
@@ -108,6 +111,23 @@ class Easing:
         cap = given.cpu_cap if self.is_flat(record) else 0.0  # what it holds is minded at full speed
         if known.cap != cap and self._cgroups.cap(record, cap):
             known.cap = cap
+
+    def _lower_session(self, pid: int, nice: int) -> None:
+        if not ospriority.autogroups():
+            return
+        self._sessions[pid] = nice
+        if self._lowering is None or self._lowering.done():
+            self._lowering = asyncio.get_running_loop().create_task(self._lower_sessions(), name="sessions' priority")
+
+    async def _lower_sessions(self) -> None:
+        while self._sessions:
+            pid = next(iter(self._sessions))
+            nice = self._sessions.pop(pid)
+            if not ospriority.lower_session(pid, nice):
+                self._sessions.setdefault(pid, nice)
+                await asyncio.sleep(ospriority.SESSION_STEP)
+            else:
+                await asyncio.sleep(0)  # the kernel takes locks for it: not many in one turn of the loop
 
     def _hold(self, record: Record, hold: Hold, reason: str) -> None:
         bot = self._fleet.bots[record.bot_id]

@@ -75,8 +75,8 @@ class Monitor:
             for record, run, verdict in found:
                 self._judge(record, run, verdict)
             return
-        for _, run, _ in found:
-            self._used.setdefault(run.token, cpu_seconds(run.pid) or 0.0)
+        # One that has moved since it was first suspected begins anew: what it used in between was honest work.
+        self._used = {run.token: self._used.get(run.token, cpu_seconds(run.pid) or 0.0) for _, run, _ in found}
         if not self._suspension.exhausted(now):
             return
         if not self._suspension.victims_wait(now):

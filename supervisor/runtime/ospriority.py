@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 _CAP_SYS_NICE: Final = 23
+SESSION_STEP: Final = 0.1
 _AUTOGROUP: Final = Path("/proc/sys/kernel/sched_autogroup_enabled")
 _NICE_ZERO: Final = 20  # RLIMIT_NICE that allows to go back to nice 0
 
@@ -52,11 +53,22 @@ def lower(pid: int, nice: int) -> bool:
                 os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
         else:
             return False
-        if autogroups():
-            # The kernel takes one of these a tenth of a second from those without privilege: refused, try again.
-            Path(f"/proc/{pid}/autogroup").write_text(str(nice), "ascii")
     except OSError:
         return False
+    return True
+
+
+def lower_session(pid: int, nice: int) -> bool:
+    """Give the session of a bot this nice value; False: try again in `SESSION_STEP` seconds.
+
+    From those without a privilege the kernel takes one of these in that time, for the whole machine.
+    """
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice), "ascii")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # it has ended, or there are no such groups: nothing is left to be done
     return True
 
 

@@ -72,6 +72,7 @@ class Performer:
     post: Post
     cgroups: Cgroups
     admit: Callable[[instructions.RecordIntent], None] | None = None  # the queue before a start
+    queued: Callable[[], int] = lambda: 0  # how many wait in it
     intents: list[tuple[Intent, int, Callable[[Exception | None], None]]] = field(default_factory=list)
 
     def perform(self, instruction: Instruction) -> None:
@@ -186,7 +187,7 @@ class Performer:
         assert run is not None
         if record.kind == "bot":
             # Where many start at once, their first cycles would hold up the starts of the others.
-            others = len(self.registry.coming_up) - 1
+            others = len(self.registry.coming_up) - 1 + self.queued()
             spec = self.specs.bot(record, run, min(others * _FIRST_WORK, _FIRST_WORK_MOST))
         elif record.kind == "program":
             spec = self.specs.program(record, run)

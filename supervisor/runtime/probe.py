@@ -21,6 +21,7 @@ import psutil
 #: whose resident memory has moved by this much since.
 USS_ROUNDS: Final = 15
 USS_MOVED: Final = 4_000_000
+_LEAST: Final = 0.1  # seconds after which a share of CPU says something
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class Watched:
     """One process, with what the last sample leaves for the next."""
 
     process: psutil.Process
+    ticks: int  # its start as the supervisor knows it: a pid may be reused
+    since: float  # monotonic
     uss: int | None = None
     pss: int | None = None  # only where the kernel tells it
     at_rss: int = 0
@@ -43,18 +46,19 @@ class Probe:
     round: int = 0
     network: tuple[float, int, int] | None = None  # (monotonic, sent, received) at the last sample
 
-    def watch(self, pids: list[int]) -> None:
-        """Watch exactly these processes from now on."""
-        for pid in set(self.watched) - set(pids):
+    def watch(self, processes: list[tuple[int, int]]) -> None:
+        """Watch exactly these processes `(pid, start)` from now on. A start of 0 is not known."""
+        for pid in set(self.watched) - {pid for pid, _ in processes}:
             del self.watched[pid]
-        for pid in pids:
-            if pid not in self.watched:
+        for pid, ticks in processes:
+            if pid not in self.watched or self.watched[pid].ticks != ticks:
+                self.watched.pop(pid, None)
                 try:
                     process = psutil.Process(pid)
                     process.cpu_percent(None)  # the first call only sets the mark to measure from
                 except psutil.Error:
                     continue
-                self.watched[pid] = Watched(process)
+                self.watched[pid] = Watched(process, ticks, time.monotonic())
 
     def sample(self) -> dict[str, Any]:
         """One round: `{processes: {pid: {...}}, host: {...}, own: {...}}`."""
@@ -98,7 +102,8 @@ class Probe:
         process = one.process
         try:
             with process.oneshot():
-                values["cpu_percent"] = process.cpu_percent(None)
+                if time.monotonic() - one.since >= _LEAST:  # of a moment it would be chance, or a false 0
+                    values["cpu_percent"] = process.cpu_percent(None)
                 values["rss_bytes"] = process.memory_info().rss
                 values["threads"] = process.num_threads()
                 switches = process.num_ctx_switches()
@@ -161,7 +166,7 @@ def pressure() -> dict[str, float] | None:
 
 
 def main() -> int:
-    """Read `{pids, interval, data_dir}` from stdin, write a sample each interval."""
+    """Read `{processes: [(pid, start)], interval, data_dir}` from stdin, write a sample each interval."""
     unpacker = msgpack.Unpacker()
     probe = Probe(data_dir=".")
     due = time.monotonic()
@@ -176,7 +181,7 @@ def main() -> int:
             unpacker.feed(data)
             for message in unpacker:
                 probe.data_dir, probe.interval = message["data_dir"], message["interval"]
-                probe.watch(message["pids"])
+                probe.watch([(pid, ticks) for pid, ticks in message["processes"]])
             continue
         due = max(due + probe.interval, time.monotonic())
         try:

@@ -60,10 +60,10 @@ class Sampling:
         assert self._process.stdin is not None and self._process.stdout is not None
         source = self._process.stdout.fileno()
         unpacker = msgpack.Unpacker(strict_map_key=False)
-        watched: dict[int, Callable[[Sample], None]] = {}
         while True:
             watched = self._watched()
-            request = {"pids": list(watched), "interval": self._interval, "data_dir": self._data_dir}
+            processes = [(pid, ticks) for pid, (ticks, _) in watched.items()]
+            request = {"processes": processes, "interval": self._interval, "data_dir": self._data_dir}
             self._process.stdin.write(codec.pack(request))
             # On a thread, which ends with the probe: the loop that watches sockets on Windows knows no pipes.
             data = await asyncio.to_thread(os.read, source, 1 << 20)
@@ -73,8 +73,9 @@ class Sampling:
             for message in unpacker:
                 self._take(message, watched)
 
-    def _watched(self) -> dict[int, Callable[[Sample], None]]:
-        watched: dict[int, Callable[[Sample], None]] = {}
+    def _watched(self) -> dict[int, tuple[int, Callable[[Sample], None]]]:
+        """Pid -> (its start in ticks, 0 where that is not known; who takes its sample)."""
+        watched: dict[int, tuple[int, Callable[[Sample], None]]] = {}
         for record in self._registry.by_id.values():
             run = record.run
             if run is not None and run.pid and not run.ended:
@@ -82,22 +83,21 @@ class Sampling:
                 def keep(sample: Sample, record: Any = record) -> None:
                     record.sample = sample
 
-                watched[run.pid] = keep
+                watched[run.pid] = (run.identity.start_ticks if run.identity else 0, keep)
         for name, pid in {**self._others(), "probe": self.pid}.items():
             if pid:
 
                 def keep_other(sample: Sample, name: str = name) -> None:
                     self.others[name] = sample
 
-                watched[pid] = keep_other
+                watched[pid] = (0, keep_other)
         return watched
 
-    def _take(self, message: dict[str, Any], watched: dict[int, Callable[[Sample], None]]) -> None:
+    def _take(self, message: dict[str, Any], watched: dict[int, tuple[int, Callable[[Sample], None]]]) -> None:
         now = clock.now()
         for pid, values in message["processes"].items():
-            keep = watched.get(pid)
-            if keep is not None:
-                keep(Sample(at=now, **values))
+            if pid in watched:
+                watched[pid][1](Sample(at=now, **values))
         self.host = message["host"]
         self.own = message["own"]
         self.sampled_at = now

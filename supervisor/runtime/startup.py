@@ -138,6 +138,7 @@ class Builder:
         stable.throttling = Throttling(stable)
         stable.throttling.admitting.start = performer.record_intent
         performer.admit = stable.throttling.admitting.ask
+        performer.queued = lambda: stable.throttling.admitting.waiting
         stable.sampling.sampled = stable.throttling.sampled
         stable.sampling.history.minute_over = lambda minute: _keep_minute(stable, minute)
         self.on_lost = listener.launcher_lost
@@ -170,6 +171,8 @@ class Builder:
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
         stable.chronicle.add("supervisor", text)
+        if stable.cgroups.why and config.supervisor.cgroup not in ("auto", "off"):
+            stable.chronicle.add("alert", f"control groups are not used: {stable.cgroups.why}")
         bound.endpoints.save(self.data_dir)
         queue.connect(stable, performer)
         for record in sorted(stable.registry.by_id.values(), key=_importance):

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from protocol.locks import holder_of
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text, shared_installation
 from tests.scale import ADOPTED, ADOPTED_WITHIN, MIDDLES, SOAK
@@ -109,11 +110,11 @@ def settled(daemon: Daemon) -> Rows:
 
 
 def kill(daemon: Daemon, before: Rows, fault: str) -> None:
-    """The supervisor first, so that it sees nothing of the other ends."""
-    launcher = psutil.Process(next(iter(before.values()))["pid"]).ppid()
+    """The supervisor first, so that it sees nothing of the other ends; all launchers, where there are several."""
+    launchers = {psutil.Process(row["pid"]).ppid() for row in before.values()}
     gateway = daemon.ask("accounts")[0]["pid"] if "gateway" in FAULTS[fault] else 0
     daemon.kill()
-    if "launcher" in FAULTS[fault] and launcher > 1:
+    for launcher in launchers - {1} if "launcher" in FAULTS[fault] else ():
         os.kill(launcher, signal.SIGKILL)
     if gateway:
         os.kill(gateway, signal.SIGKILL)
@@ -177,7 +178,7 @@ AFTERWARDS: dict[str, Callable[[Daemon, Rows], None]] = {
 
 def test_handover_takes_over_politely(daemon: Daemon) -> None:
     before = at_rest(daemon)
-    assert stablehand(daemon.config, "handover", "--json", timeout=120).json()["renewed"]
+    assert stablehand(daemon.config, "handover", "--json", timeout=60 + 2 * ADOPTED).json()["renewed"]
     daemon.forget_client()
     rows = settled(daemon)
     assert {name: (rows[name]["pid"], rows[name]["epoch"]) for name in before} == {
@@ -219,6 +220,7 @@ def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daem
     """Somebody nobody knows of holds a bot's lock: it is killed, nothing is burned, and one process is there."""
     at_rest(daemon)
     daemon.ask("stop", bots=["b0"], wait=20)
+    before = daemon.ask("show", bot="b0")["counts"]
     lock = daemon.data_dir / "locks" / f"b0-{ids(daemon)['b0']}"
     code = (
         f"import time; from pathlib import Path; from protocol.locks import FileLock\n"
@@ -233,7 +235,22 @@ def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daem
             old.kill()
     daemon.wait_state("b0", "running", 30)
     counts = daemon.ask("show", bot="b0")["counts"]
-    assert counts["lock"] >= 1 and not counts.get("crash") and daemon.bot("b0")["restarts"] == 0
+    assert counts.pop("lock") > before.pop("lock", 0)
+    assert {**counts, "dependency": 0} == {**before, "dependency": 0}  # its gateway may have kept it waiting
+    audit(daemon)
+
+
+def test_a_stop_that_comes_while_it_adopts_stops_everything(daemon: Daemon) -> None:
+    before = at_rest(daemon)
+    daemon.kill()
+    daemon.start(ready=False)
+    eventually(lambda: holder_of(daemon.data_dir / "supervisor.lock") == daemon.pid, 30, what="it has the folder")
+    assert daemon.down(60) == 0
+    assert not any(psutil.pid_exists(row["pid"]) for row in before.values())
+    ended(daemon)
+    daemon.start()
+    rows = settled(daemon)
+    assert all(rows[name]["state"] == "running" for name in before)  # they are wanted still
     audit(daemon)
 
 

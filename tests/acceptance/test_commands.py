@@ -270,21 +270,21 @@ def test_update_restarts_only_that_bot_and_is_kept_as_an_override(daemon: Daemon
     assert shown["config"]["params"] == {"fast": 7, "slow": 20}
     assert run("reload", "--dry-run", "--json").json()["overrides"]["one"] == shown["override"]
     assert "risk_percent" in run("show", "one").out
-    refused = run("update", "one", "--unset", "risk_pct").line(1)
+    refused = run("update", "one", "--unset", "risk_pct").line(2)
     assert "risk_pct was not set by update" in refused and "risk_percent" in refused
     (back,) = run("update", "one", "--unset", "risk_percent", "--unset", "params", "--json").json()["updated"]
     assert back["changed"] == {"risk_percent": [2.0, 1.0], "params.fast": [7, 5]} and back["restarted"] is True
     daemon.wait_state("one", "running")
-    assert run("show", "one", "--json").json()["override"] == {}
+    assert daemon.ask("show", bot="one")["override"] == {}
 
 
-def test_what_the_run_need_not_know_takes_effect_without_a_restart(daemon: Daemon, run: Callable[..., Answer]) -> None:
+def test_what_the_run_need_not_know_takes_effect_without_a_restart(daemon: Daemon) -> None:
     before = daemon.wait_state("one", "running")
-    (told,) = run("update", "one", "priority=8", "intensity=7", "--json").json()["updated"]
-    assert told["changed"] == {"priority": [5, 8], "intensity": [5, 7]} and told["restarted"] is False
-    run("update", "one", "--unset", "priority", "--unset", "intensity")
-    after = daemon.bot("one")
-    assert (after["pid"], after["priority"]) == (before["pid"], 5)
+    (told,) = daemon.ask("update", bots=["one"], set={"priority": 8, "intensity": 7})["updated"]
+    assert told["changed"] == {"priority": [7, 8], "intensity": [5, 7]} and told["restarted"] is False
+    (back,) = daemon.ask("update", bots=["one"], unset=["priority", "intensity"])["updated"]
+    assert back["changed"] == {"priority": [8, 7], "intensity": [7, 5]} and back["restarted"] is False
+    assert daemon.bot("one")["pid"] == before["pid"]
 
 
 def test_remove_closes_the_position_or_says_that_it_stays(daemon: Daemon, run: Callable[..., Answer]) -> None:

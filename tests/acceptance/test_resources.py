@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.console import stablehand
+from tests.controlgroups import own_group
 from tests.daemon import Daemon, bot_text, config_text
+from tests.scale import REBOOT_BOTS
 from tests.support import eventually
 
 pytestmark = pytest.mark.acceptance
@@ -56,6 +59,13 @@ class Hog(Base):
 FAST = 'feed = "synthetic"\nbars_per_second = 10'
 WIDE = "sl_atr_multiplier = 90.0\ntp_atr_multiplier = 0"
 QUICK = "check_interval_seconds = 0.5\n"
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of the test's own."""
+    with own_group() as path:
+        yield path
 
 
 def made(stable: Make, bots: str, supervisor: str = "", defaults: str = QUICK) -> Daemon:
@@ -242,3 +252,112 @@ def test_open_files_are_bounded_by_the_kernel_and_samples_are_kept(stable: Make)
     assert found["rows"][0][3] > 1e6
     host = eventually(lambda: rows if len(rows := daemon.ask("samples")["rows"]) >= 3 else None, 10)
     assert all(row[1] is not None for row in host)
+
+
+def test_equals_take_turns_in_order_and_the_less_important_wait(stable: Make) -> None:
+    bots = bot("a", 5) + bot("b", 5) + bot("c", 5) + bot("last", 4)
+    daemon = made(stable, bots, "max_running = 1\nrotate_minutes = 0.01\n").start()
+
+    def turns() -> list[str]:
+        found = [one for one in daemon.ask("events", limit=1000)["events"] if one["type"] == "state"]
+        return [one["bot"] for one in found if one["data"].get("to") == "running" and one["bot"] in "abclast"]
+
+    seen = eventually(lambda: found if len(found := turns()) >= 6 else None, 90, every=0.1)
+    assert set(seen[:3]) == {"a", "b", "c"} and seen[3:6] == seen[:3], "in turn, each as often as the others"
+    assert "last" not in seen
+    assert daemon.bot("last")["reason"].startswith("waiting for a place")
+
+
+def test_where_the_machine_decides_fewer_run_under_strain_and_all_again_after_it(stable: Make) -> None:
+    bots = bot("top", 8) + "".join(bot(f"low{number}", number) for number in range(1, 5))
+    daemon = made(stable, bots, 'max_running = "auto"\n' + throttle(network=40)).start()
+    daemon.wait_all("running")
+    before = daemon.bot("top")["pid"]
+    with traffic():
+        # What the throttle had to hold is taken from the places: they wait now, the least important first.
+        eventually(lambda: daemon.ask("host")["throttle"]["waiting_for_a_place"] >= 1, 60, every=0.05)
+        rows = {row["name"]: row for row in daemon.status()}
+        assert daemon.ask("host")["throttle"]["places"] < 5
+        assert rows["low1"]["state"] != "running" and rows["low1"]["wanted"] == "running"
+    eventually(lambda: all(row["state"] == "running" for row in daemon.status()), 90, every=0.1)
+    assert daemon.ask("host")["throttle"]["places"] >= 5
+    assert daemon.bot("top")["restarts"] == 0 and before > 0
+
+
+def test_a_machine_that_comes_up_starts_all_that_is_wanted_the_most_important_first(stable: Make) -> None:
+    bots = "".join(bot(f"bot{number:04}", number % 10) for number in range(REBOOT_BOTS))
+    daemon = made(stable, bots, defaults="check_interval_seconds = 60\n")
+    least = available = psutil.virtual_memory().available
+    began = time.monotonic()
+    daemon.start(timeout=120)
+    late = 0.0
+
+    def all_up() -> bool:
+        nonlocal least, late
+        least = min(least, psutil.virtual_memory().available)
+        late = max(late, daemon.ask("host")["loop_lag_ms"])
+        return all(row["state"] == "running" for row in daemon.status())
+
+    eventually(all_up, 60 + REBOOT_BOTS / 2, every=0.1)
+    seconds = time.monotonic() - began
+    rows = daemon.status()
+    assert sum(row["restarts"] for row in rows) == 0, "no start failed"
+    assert least > 0.05 * psutil.virtual_memory().total
+    started = {row["name"]: daemon.ask("show", bot=row["name"])["run"]["started_at"] for row in rows}
+    order = [row["priority"] for row in sorted(rows, key=lambda row: started[row["name"]])]
+    assert order == sorted(order, reverse=True), "the most important first"
+    print(
+        f"{REBOOT_BOTS} bots up in {seconds:.1f} s, {(available - least) / 1e6:.0f} MB of memory taken at the most, "
+        f"loop late by {late:.0f} ms at the most, load {psutil.getloadavg()[0]:.0f}"
+    )
+
+
+STARTER = """
+import sys
+from supervisor.runtime import cgroups
+cgroups.plant.__defaults__ = ([sys.argv[1]],)  # the ways are the same for every controller
+sys.argv = ["supervisor", "--config", sys.argv[-1]]
+from supervisor.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_runs_have_control_groups_that_adoption_finds_and_a_stop_removes(group: Path, stable: Make) -> None:
+    there = (group / "cgroup.controllers").read_text("ascii").split()
+    if not there:
+        pytest.skip("the kernel has no controller left for control groups of version 2")
+    chosen = "cpu" if "cpu" in there else there[0]
+    daemon = made(stable, bot("a", 9) + bot("b", 1), f'cgroup = "{group}"\n')
+    starter = [sys.executable, "-c", STARTER, chosen]
+    daemon.start(before=starter)
+
+    def groups() -> dict[str, set[str]]:
+        folders = [one for one in group.glob("bots-*/*") if one.is_dir()]
+        return {one.name.split("-")[0]: set((one / "cgroup.procs").read_text("ascii").split()) for one in folders}
+
+    pids = {row["name"]: str(row["pid"]) for row in daemon.wait_all("running")}
+    assert groups() == {name: {pid} for name, pid in pids.items()}
+    found = daemon.ask("host")["cgroups"]
+    assert found["controllers"] == [chosen] and found["path"].startswith(str(group))
+    assert f"{chosen} of each bot" in stablehand(daemon.config, "host").out
+    daemon.kill()
+    daemon.start(before=starter)
+    assert {row["name"]: str(row["pid"]) for row in daemon.wait_all("running", 30)} == pids
+    assert groups() == {name: {pid} for name, pid in pids.items()}
+    psutil.Process(int(pids["a"])).kill()
+    eventually(lambda: daemon.bot("a")["restarts"] == 1 and daemon.bot("a")["state"] == "running", 30)
+    eventually(lambda: groups() == {"a": {str(daemon.bot("a")["pid"])}, "b": {pids["b"]}}, 20, every=0.1)
+    daemon.ask("stop", bots=["b"], wait=20)
+    eventually(lambda: set(groups()) == {"a"}, 20, every=0.1)
+    daemon.down()
+    assert not list(group.glob("bots-*"))
+
+
+def test_a_group_that_cannot_be_used_is_told_and_stops_nobody(stable: Make) -> None:
+    daemon = made(stable, bot("a", 5), 'cgroup = "/tmp"\n').start()
+    daemon.wait_all("running")
+    why = daemon.ask("host")["cgroups"]["why_not"]
+    assert "/tmp is no control group of version 2" in why
+    assert f"not available: {why}" in stablehand(daemon.config, "host").out
+    alerts = [one["text"] for one in daemon.ask("events", limit=100)["events"] if one["type"] == "alert"]
+    assert alerts == [f"control groups are not used: {why}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from protocol import cgroup
 from supervisor.runtime.cgroups import CONTROLLERS, SUBGROUP, Cgroups, find, plant
 from supervisor.runtime.registry import Record, Run
-from tests.support import eventually
+from tests.controlgroups import own_group, root
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has control groups")
 ENTER = """
@@ -27,31 +26,11 @@ sys.stdin.read()
 """
 
 
-def root() -> Path:
-    """Where version 2 is mounted."""
-    for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
-        if line.split(" ")[2] == "cgroup2":
-            return Path(line.split(" ")[1])
-    pytest.skip("no control groups of version 2 are mounted here")
-
-
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A group of the test's own, with all that the kernel can share out; removed with all below it."""
-    path = root() / f"stablehand-test-{uuid.uuid4().hex[:8]}"
-    try:
-        path.mkdir()
-    except OSError as error:
-        pytest.skip(f"control groups cannot be made here: {error.strerror}")
-    switch = root() / "cgroup.subtree_control"
-    there, given = ((root() / name).read_text("ascii").split() for name in ("cgroup.controllers", switch.name))
-    added = [one for one in there if one not in given and not cgroup.write(switch, f"+{one}")]
-    yield path
-    for folder in sorted((one for one in path.rglob("*") if one.is_dir()), reverse=True):
-        eventually(lambda folder=folder: cgroup.remove(folder), 5)  # type: ignore[misc]
-    path.rmdir()
-    for one in added:
-        cgroup.write(switch, f"-{one}")
+    """A group of the test's own."""
+    with own_group() as path:
+        yield path
 
 
 def kernel_has(base: Path) -> list[str]:

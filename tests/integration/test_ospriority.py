@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -65,7 +67,8 @@ def test_the_lowered_really_yields() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             pids.append(process.pid)
-        assert eventually(lambda: ospriority.lower(pids[0], 15), 5)
+        assert ospriority.lower(pids[0], 15)
+        assert not ospriority.autogroups() or eventually(lambda: ospriority.lower_session(pids[0], 15), 5)
 
         def used() -> list[float]:
             return [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids]
@@ -80,7 +83,44 @@ def test_the_lowered_really_yields() -> None:
         assert lowered_share < usual_share / 2, (lowered_share, usual_share)
 
 
+WITHOUT_PRIVILEGE = """
+import encodings.ascii, os, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from supervisor.runtime import ospriority
+os.setgid(65534), os.setuid(65534)
+children = [subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True) for _ in range(3)]
+try:
+    late = 0
+    for child in children:
+        while not ospriority.lower_session(child.pid, 5):
+            late += 1
+            time.sleep(ospriority.SESSION_STEP / 4)
+    print(late, *(open(f"/proc/{one.pid}/autogroup").read().split()[-1] for one in children))
+    while not ospriority.lower_session(children[0].pid, 0):
+        time.sleep(ospriority.SESSION_STEP / 4)
+    print(open(f"/proc/{children[0].pid}/autogroup").read().split()[-1])
+finally:
+    for child in children:
+        child.communicate()
+"""
+
+
+def test_without_a_privilege_sessions_are_lowered_one_after_the_other_and_given_back() -> None:
+    if os.geteuid() != 0 or not ospriority.autogroups():
+        pytest.skip("only root can give its privileges up, and there must be groups of sessions")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PRIVILEGE, str(Path(ospriority.__file__).parents[2])],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (late, *lowered_to), given_back = (line.split() for line in done.stdout.splitlines())
+    assert lowered_to == ["5", "5", "5"] and given_back == ["0"]
+    assert int(late) > 0 or time.monotonic() - began > 2 * ospriority.SESSION_STEP, "the kernel bounds how often"
+
+
 def test_a_process_that_is_gone_is_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     process.wait(10)
     assert not ospriority.lower(process.pid, 10)
+    assert ospriority.lower_session(process.pid, 10), "nothing is left to be done"

@@ -79,6 +79,10 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "heartbeat_age_s": round(now - run.beat_at, 2) if run is not None and beat is not None else None,
         "cycles": beat.cycles if beat else 0,
         "errors": beat.errors if beat else 0,
+        "last_bar": beat.bar_time if beat and beat.bar_time else None,
+        "bar_published": beat.published_us / 1e6 if beat and beat.bar_time else None,  # monotonic
+        "bar_received_ms": beat.received_us / 1000 if beat and beat.bar_time else None,
+        "bar_decided_ms": beat.decided_us / 1000 if beat and beat.bar_time else None,
         "last_signal": _SIGNALS.get(beat.last_signal) if beat else None,
         "position": position,
         "profit": round(figures.realised + figures.floating, 2) if figures else 0.0,
@@ -89,6 +93,9 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "pss_bytes": sample.pss_bytes if sample else None,
         "open_files": sample.open_files if sample else None,
         "threads": sample.threads if sample else None,
+        "ctx_switches": sample.ctx_switches if sample else None,
+        "read_bytes": sample.read_bytes if sample else None,
+        "write_bytes": sample.write_bytes if sample else None,
         "halted": halted or None,
         # A bot that waits for the terminal has been told the same: it is said once.
         "reason": "; ".join(text for text in (halted, trouble if trouble not in reason else "", reason) if text),

@@ -174,20 +174,23 @@ def noise(hours: int, seed: int = 5) -> list[Any]:
 
 
 def test_later_bars_change_nothing_before_them(run: Any, tmp_path: Path) -> None:
-    rows, files = noise(1500), {}
-    for name, part in (("whole", rows), ("cut", rows[:1000]), ("other", rows[:1000] + noise(1500, seed=9)[1000:])):
+    rows, files = noise(1100), {}
+    for name, part in (("whole", rows), ("cut", rows[:900]), ("other", rows[:900] + noise(1100, seed=9)[900:])):
         (tmp_path / name).mkdir()
         files[name] = write_csv(tmp_path / name, "EURUSD", part)
-    bots = [
+    bots: list[dict[str, Any]] = [
         {"name": name.lower(), "strategy": name}
         for name in ("MA_CROSSOVER", "TURTLE_BREAKOUT", "DYNAMIC_BREAKOUT", "PULSE_SYNC")
     ]
+    # What is put together to larger bars holds the later ones already.
+    fast = {"strategy": "MA_CROSSOVER", "params": {"fast": 2, "slow": 4}}
+    bots += [{"name": f"by-{frame}", "timeframe": frame, **fast} for frame in ("H3", "H4")]
     deals = {}
     for name, file in files.items():
         found = run({"bots": bots, "data": str(file)})
-        deals[name] = [deal for deal in found["deals"] if deal["time"] < MONDAY + 999 * HOUR]
+        deals[name] = [deal for deal in found["deals"] if deal["time"] < MONDAY + 899 * HOUR]
     assert deals["whole"] == deals["cut"] == deals["other"]
-    assert len({deal["bot"] for deal in deals["cut"]}) == 5 and len(deals["cut"]) > 40  # four bots and the deposit
+    assert len({deal["bot"] for deal in deals["cut"]}) == 7 and len(deals["cut"]) > 60  # six bots and the deposit
 
 
 def test_the_same_job_twice_and_a_window_with_history(run: Any, tmp_path: Path) -> None:
@@ -207,6 +210,9 @@ def test_a_file_by_another_name(run: Any, tmp_path: Path) -> None:
     write_csv(tmp_path, "EURUSD", noise(300)).rename(tmp_path / "mine.csv")
     bot = {"name": "one", "strategy": "MA_CROSSOVER", "market": "EURUSD", "timeframe": "H1"}
     assert run({"bots": [bot], "data": str(tmp_path / "mine.csv")})["period"]["bars"] == 300
+    # Brokers put something behind a symbol's name.
+    (tmp_path / "mine.csv").rename(tmp_path / "EURUSD.m_H1.csv")
+    assert run({"bots": [bot], "data": str(tmp_path / "EURUSD.m_H1.csv")})["bots"][0]["market"] == "EURUSD"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +225,10 @@ def test_a_file_by_another_name(run: Any, tmp_path: Path) -> None:
         ({"params": {"fats": 3}}, ("fats", "fast")),
         ({"params": {"fast": 60}}, ("fast (60) must be less than slow (50)",)),
         ({"market": "GBPUSD"}, ("timeframe",)),
+        ({"market": "USDJPY"}, ("it holds EURUSD, and one trades USDJPY", "--market EURUSD")),
+        ({"timeframe": "M30"}, ("M30 bars cannot be put together from H1", "H2, H3, H4, H6, H8, H12, D1, W1, MN1")),
+        ({"timeframe": "H5"}, ("timeframe",)),
+        ({"calendar": "none.csv"}, ("none.csv: No such file",)),
         ({"risk_precent": 3}, ("risk_precent", "did you mean 'risk_percent'?")),
         ({"risk_percent": 0}, ("risk_percent",)),
         ({"account": {"leverag": 5}}, ("leverag", "did you mean 'leverage'?")),

@@ -165,6 +165,66 @@ def test_arguments_by_position_and_by_name(folder: Path) -> None:
     assert mt5.positions_get(symbol="EURUSD", nonsense=1) == ()
 
 
+#: How the package takes its arguments, by function: those that go by position (the first `least` of them must be
+#: given), and names that are taken besides.
+BY_POSITION: dict[str, tuple[int, tuple[object, ...], tuple[str, ...]]] = {
+    "version": (0, (), ()), "terminal_info": (0, (), ()), "account_info": (0, (), ()), "symbols_total": (0, (), ()),
+    "orders_total": (0, (), ()), "positions_total": (0, (), ()),
+    "symbols_get": (0, ("*",), ("group",)),
+    "symbol_info": (1, ("EURUSD",), ()), "symbol_info_tick": (1, ("EURUSD",), ()),
+    "symbol_select": (1, ("EURUSD", True), ()),
+    "market_book_add": (1, ("EURUSD",), ()), "market_book_get": (1, ("EURUSD",), ()),
+    "market_book_release": (1, ("EURUSD",), ()),
+    "copy_rates_from": (4, ("EURUSD", 16385, MONDAY, 1), ()),
+    "copy_rates_from_pos": (4, ("EURUSD", 16385, 0, 1), ()),
+    "copy_rates_range": (4, ("EURUSD", 16385, MONDAY, MONDAY), ()),
+    "copy_ticks_from": (4, ("EURUSD", MONDAY, 1, -1), ()), "copy_ticks_range": (4, ("EURUSD", MONDAY, MONDAY, -1), ()),
+    "order_calc_margin": (4, (0, "EURUSD", 0.1, 1.1), ()), "order_calc_profit": (5, (0, "EURUSD", 0.1, 1.1, 1.2), ()),
+    "order_check": (1, (BUY,), ()), "order_send": (1, (BUY,), ()),
+    "positions_get": (0, (), ("symbol", "ticket", "group")), "orders_get": (0, (), ("symbol", "ticket", "group")),
+    "history_orders_total": (2, (0, MONDAY), ()), "history_deals_total": (2, (0, MONDAY), ()),
+    "history_orders_get": (2, (0, MONDAY), ("group", "ticket", "position")),
+    "history_deals_get": (2, (0, MONDAY), ("group", "ticket", "position")),
+}  # fmt: skip
+VALUES: dict[str, object] = {"symbol": "EURUSD", "ticket": 1, "position": 1, "group": "*"}
+
+
+def test_each_function_takes_its_arguments_as_the_package_does(folder: Path) -> None:
+    assert BY_POSITION.keys() == (CALLS.keys() | NO_DEPTH.keys()) - CONNECTION  # which the facts are compared with
+    assert mt5.initialize(str(folder))
+    for name, (least, args, names) in BY_POSITION.items():
+        function, failed = getattr(mt5, name), (*WITHOUT.values(), None)
+        for count in range(least, len(args) + 1):
+            if name not in NO_DEPTH:
+                assert function(*args[:count]) is not None and mt5.last_error()[0] == 1, (name, count)
+        for count in range(least):  # too few
+            assert function(*args[:count]) in failed and mt5.last_error()[0] == -2, (name, count)
+        assert function(*args, 1, 2, 3) in failed and mt5.last_error()[0] == -2, name  # too many
+        if not names:
+            assert function(*args[:-1], **{"symbol" if args else "nonsense": 1}) in failed, name  # by name
+            assert mt5.last_error()[0] == -2, name
+        for keyword in names:
+            given = args if keyword == "group" and name.startswith("history") else ()
+            assert function(*given, **{keyword: VALUES[keyword]}) is not None, (name, keyword)
+            assert mt5.last_error()[0] == 1, (name, keyword)
+
+
+def test_a_connection_may_be_asked_for_by_name_and_wrong_arguments_raise_nothing(folder: Path) -> None:
+    assert mt5.initialize(path=str(folder), login=7, password="x", server="Demo", timeout=5000, portable=False)
+    assert mt5.login(login=8, password="x", server="Demo") and mt5.login(9, password="x")
+    account = mt5.account_info()
+    assert account is not None and account.login == 9
+    wrong: list[Callable[[], object]] = [
+        lambda: mt5.initialize(str(folder), 7),  # type: ignore[call-arg]
+        lambda: mt5.initialize(nonsense=1),  # type: ignore[call-arg]
+        lambda: mt5.login(),  # type: ignore[call-arg]
+        lambda: mt5.login(7, "x"),  # type: ignore[call-arg]
+    ]
+    for number, call in enumerate(wrong):
+        assert call() is False and mt5.last_error() == INVALID, number
+    assert mt5.account_info() is not None  # still there
+
+
 def test_a_connection_that_is_not_made_says_why(folder: Path, tmp_path: Path) -> None:
     assert mt5.initialize(str(tmp_path / "no" / "where")) is False
     code, text = mt5.last_error()

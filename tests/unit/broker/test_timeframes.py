@@ -183,15 +183,29 @@ def test_each_close_is_told_once_with_the_whole_bar(tmp_path: Path) -> None:
     for timeframe in FROM_H1:
         whole = aggregate(bars, timeframe)
         close = bar_ends(whole["time"], timeframe)
-        # A bar that ends where the market sleeps is known to be over when it opens again.
-        due = whole[(close > begun) & (close <= terminal.now)]
+        # A bar that ends where the market sleeps is over when it opens again; the feed's own are told at their end.
+        due = whole[(close > begun) & (close <= (terminal.now if timeframe == "H1" else bars["time"][-1]))]
         assert [np.frombuffer(row, RATES_DTYPE)[0].tolist() for row in told[timeframe]] == due.tolist(), timeframe
         assert len(due) > 0 and all(
             end >= expected
             for end, expected in zip(ends[timeframe], bar_ends(due["time"], timeframe).tolist(), strict=True)
         )
-    fridays = [end for end in ends["W1"] if (end // 86_400 + 3) % 7 == 0]
-    assert fridays  # told on the Monday that follows, with that Monday's opening
+    for timeframe in FROM_H1[1:]:
+        assert set(ends[timeframe]) <= set(bars["time"].tolist()), timeframe  # with the opening that follows
+    assert ends["W1"] and all((end // 86_400 + 3) % 7 == 0 for end in ends["W1"])  # on Mondays
+
+
+def test_where_the_market_sleeps_at_midnight_a_day_is_over_when_it_opens_again(tmp_path: Path) -> None:
+    """Gold and indices have an hour off at night: decided at midnight, no bar of a day could ever be traded."""
+    rows = [row for day in range(4) for row in flat(1.1 + day / 100, range(24 * day + 1, 24 * day + 24))]
+    terminal = paper(tmp_path, {"EURUSD": rows})
+    terminal.copy_rates_from_pos("EURUSD", api.TIMEFRAME_D1, 0, 5)
+    told = []
+    while (step := terminal.step()) is not None:
+        told += [
+            (step.time - MONDAY, bar.bid, terminal.is_open("EURUSD")) for bar in step.closed if bar.timeframe == "D1"
+        ]
+    assert told == [(25 * HOUR, 1.11, True), (49 * HOUR, 1.12, True), (73 * HOUR, 1.13, True)]
 
 
 def test_a_symbol_that_begins_later_tells_its_larger_bars_too(tmp_path: Path) -> None:
@@ -201,7 +215,7 @@ def test_a_symbol_that_begins_later_tells_its_larger_bars_too(tmp_path: Path) ->
     closed = []
     while (step := terminal.step()) is not None:
         closed += [bar for bar in step.closed if bar.timeframe == "H4"]
-    assert {bar.symbol for bar in closed} == {"GBPUSD"} and len(closed) == 14
+    assert {bar.symbol for bar in closed} == {"GBPUSD"} and len(closed) == 13
 
 
 @pytest.mark.parametrize("timeframe", ["H1", "H4", "D1", "W1", "MN1"])

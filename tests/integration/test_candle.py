@@ -1,0 +1,106 @@
+"""A closed bar on its way: stamped when it arrives, with the spread that the gateway gave it, and woken for in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from broker.feed import Arrival, MarketFeed
+from broker.gateway.hub import Hub
+from protocol.link import BusLink
+from protocol.progress import Progress
+from protocol.spec import RunSpec
+from protocol.wake import WakeFd
+from tests.support import eventually
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A bar that closed."""
+
+    symbol: str = "EURUSD"
+    timeframe: str = "H1"
+    row: bytes = b"x" * 60
+    bid: float = 1.0
+    ask: float = 1.1
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    made: zmq.Context[Any] = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+def spec(folder: Path, number: int) -> RunSpec:
+    return RunSpec(
+        kind="bot", token=f"t{number}", bot_id=number, epoch=1, name=f"bot{number}", installation="", data_dir="/",
+        lock_path="", log_path="", bus=f"ipc://{folder / 'bus'}", market=f"ipc://{folder / 'market'}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("bots", "expected"), [(49, 0.0), (60, 0.06)])
+def test_a_bar_is_stamped_and_spread_over_the_bots_that_are_there(
+    context: zmq.Context[Any], tmp_path: Path, bots: int, expected: float
+) -> None:
+    socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
+    socket.bind(spec(tmp_path, 0).market)
+    hub = Hub(socket, "boot", 0.5)
+    feeds = [MarketFeed(context, spec(tmp_path, number), "EURUSD", "H1") for number in range(bots)]
+    known: list[str] = []
+    eventually(lambda: known.extend(hub.read_subscriptions()) or len(known) == bots, 10)  # type: ignore[func-returns-value]
+    before = time.monotonic()
+    hub.publish(3600, (Closed(),))
+    arrivals: list[Arrival] = []
+    for feed in feeds:
+        arrivals += eventually(feed.receive, 10)
+    assert {round(one.spread, 6) for one in arrivals} == {expected} and len(arrivals) == bots
+    assert all(before <= one.received <= time.monotonic() for one in arrivals)
+    bar = feeds[0].decoded(arrivals[0])
+    assert bar is not None and (bar.seq, bar.row) == (1, b"x" * 60) and bar.published_mono >= before
+    assert feeds[0].decoded(Arrival(b"\xc1", 0.0)) is None and feeds[0].bad_frames == 1
+
+
+def test_the_main_loop_is_woken_when_it_is_its_turn(context: zmq.Context[Any], tmp_path: Path) -> None:
+    wake, source = WakeFd(), WakeFd()
+    link = BusLink(context, spec(tmp_path, 1), Progress(), lambda message: None, dict)
+    called: list[float] = []
+
+    def callback() -> None:
+        source.clear()
+        called.append(time.monotonic())
+        link.wake_after(0.2 if len(called) == 1 else 0.0, wake)
+
+    link.watch(source.fileno(), callback)
+    link.start()
+    poller = zmq.Poller()
+    poller.register(wake.fileno(), zmq.POLLIN)
+    try:
+        source.set()
+        assert poller.poll(10_000), "never woken"
+        assert time.monotonic() - called[0] >= 0.2
+        wake.clear()
+        source.set()
+        assert poller.poll(10_000) and len(called) == 2
+        wake.clear()
+        assert not poller.poll(300), "woken once for each"
+    finally:
+        link.stop(0.1)
+
+
+def test_what_a_bot_saw_of_its_last_bar_stands_in_its_heartbeats() -> None:
+    progress = Progress()
+    assert progress.beat(1, 0.0).bar_time == 0
+    now = time.monotonic()
+    progress.decided(3600, now - 0.5, now - 0.4)
+    beat = progress.beat(2, 0.0)
+    assert beat.bar_time == 3600 and beat.received_us == pytest.approx(100_000, abs=2)
+    assert beat.published_us == int((now - 0.5) * 1e6) and 500_000 <= beat.decided_us < 10_000_000
+    progress.decided(7200, 0.0, now)  # published on another machine: its clock says nothing here
+    assert progress.beat(3, 0.0).bar_time == 3600

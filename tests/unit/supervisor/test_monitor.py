@@ -1,0 +1,106 @@
+"""On whom verdicts fall when they waited: nobody at first, then who used the processor, at last everybody."""
+
+from __future__ import annotations
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from supervisor.config import SupervisorConfig
+from supervisor.policy import events as ev
+from supervisor.policy.fleet import Fleet
+from supervisor.policy.health import deadline_is_a_verdict
+from supervisor.policy.states import Bot, State, Wanted
+from supervisor.runtime import clock, monitor
+from supervisor.runtime.monitor import Monitor
+from supervisor.runtime.registry import Record, Registry, Run
+
+
+class World:
+    """Two bots that do not move: 1 uses the processor, 2 does not get it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, longest: float) -> None:
+        self.now = 1000.0
+        self.cpu = {101: 5.0, 102: 5.0}
+        patch.setattr(clock, "now", lambda: self.now)
+        patch.setattr(monitor, "cpu_seconds", self.cpu.get)
+        registry, fleet = Registry(), Fleet(Random(1))
+        for number in (1, 2):
+            record = Record(number, f"b{number}", "bot", "running", "main")
+            record.run = Run(epoch=1, token=f"t{number}", started_at=0.0, started=0.0, pid=100 + number)
+            record.run.beat_at = self.now
+            registry.add(record)
+            fleet.add(Bot(number, record.name, wanted=Wanted.RUNNING, state=State.RUNNING, epoch=1, run="alive"))
+        self.judged: list[int] = []
+        self.registry = registry
+        config = SupervisorConfig.model_validate({"max_suspension_seconds": longest})
+        sampling: Any = SimpleNamespace(host={"pressure": {"cpu": 99.0, "memory": 0.0}})
+        self.monitor = Monitor(registry, fleet, config, sampling, self._post, lambda lag: None)
+
+    def _post(self, event: ev.Event) -> None:
+        self.judged.append(event.bot_id)
+
+    def starved_until(self, moment: float) -> None:
+        while self.now < moment:
+            self.now += 1.0
+            self.cpu[101] += 0.5
+            self.monitor.doubtful(2.0)  # late each time: the machine is busy
+            self.monitor.sweep(self.now)
+
+
+def test_nobody_is_judged_at_first_then_the_guilty_and_at_last_the_victims(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, longest=60.0)
+    world.starved_until(1059.0)
+    assert world.judged == []
+    world.starved_until(1065.0)
+    assert world.judged == [1]
+    world.starved_until(1119.0)
+    assert world.judged == [1]
+    world.starved_until(1125.0)
+    assert world.judged == [1, 2]
+
+
+def test_who_moved_meanwhile_is_not_charged_with_what_it_used_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, longest=60.0)
+    world.starved_until(1059.0)
+    for record in world.registry.by_id.values():
+        assert record.run is not None
+        record.run.beat_at = world.now  # both are heard again
+    world.starved_until(1069.0)
+    assert world.judged == []
+    world.now += 5.0  # silent again, and it uses nothing
+    world.monitor.sweep(world.now)
+    assert world.judged == []
+
+
+def test_without_suspension_both_are_judged_when_they_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, longest=0.0)
+    world.starved_until(1009.0)
+    assert world.judged == []
+    world.starved_until(1012.0)
+    assert world.judged == [1, 2]
+
+
+def test_a_deadline_that_was_noticed_late_is_doubtful_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, longest=60.0)
+    assert not world.monitor.doubtful(0.2)
+    assert world.monitor.doubtful(30.0)
+    assert world.monitor.doubtful(0.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "run", "hello", "verdict"),
+    [
+        (State.ADOPTING, "alive", False, True),
+        (State.STARTING, "alive", False, True),
+        (State.STARTING, "alive", True, False),
+        (State.STARTING, "launching", False, False),
+        (State.STOPPING, "alive", True, False),
+        (State.BACKOFF, "none", False, False),
+        (State.RUNNING, "alive", True, False),
+    ],
+)
+def test_which_deadlines_are_verdicts(state: State, run: Any, hello: bool, verdict: bool) -> None:
+    assert deadline_is_a_verdict(Bot(1, "one", state=state, run=run, hello=hello)) is verdict
