@@ -89,8 +89,9 @@ def _check_nesting(frame: bytes, depth: int, items: int) -> None:
 
     No object is built. `skip` walks a scalar in C; the walk visits each value once.
     """
-    # Fewer bytes that could begin a container than levels that are allowed: nearly all frames end here.
-    if len(frame) <= depth or len(frame.translate(None, _NO_HEADS)) <= depth:
+    # Each value takes a byte at least. With fewer bytes that could begin a container than levels that are allowed,
+    # and fewer bytes than values, nothing can be wrong: nearly all frames end here.
+    if len(frame) <= depth or (len(frame) <= items and len(frame.translate(None, _NO_HEADS)) <= depth):
         return
     unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
     unpacker.feed(frame)

@@ -26,7 +26,7 @@ PATIENCE = 180.0 if SOAK else 40.0
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500")
 _STRATEGIES = ("MA_CROSSOVER", "RSI_CROSSOVER", "BOLLINGER_REVERSION")
 #: Trades the smallest volume on every bar.
-FLIPPER = (Path(__file__).resolve().parents[1] / "faults" / "flipper.py").read_text("utf-8")
+FLIPPER = Path(__file__).with_name("flipper.py").read_text("utf-8")
 #: A program with a child in a session of its own.
 _PROGRAM = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1e6)',"
