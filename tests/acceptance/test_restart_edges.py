@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -69,6 +70,65 @@ def test_a_launcher_without_means_is_tried_again_and_no_budget_is_burned(stable:
     counts = daemon.ask("show", bot="one")["counts"]
     assert counts["crash"] == 1 and counts["launch"] > 1
     assert daemon.bot("two")["pid"] == other["pid"]
+
+
+#: Preloaded by the launcher. Told so, it maps more than the machine has, in parts that the kernel joins into one: each
+#: part is granted, and a copy of the whole is refused, so that fork fails as on a machine without memory.
+HOARDER = """
+import ctypes, os, signal
+from botproc.strategies.ma_crossover import MaCrossover
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+held = []
+
+def take(*_):
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/meminfo")}
+    part = (kib["MemTotal"] + kib["SwapTotal"]) * 1024 * 2 // 3 // 4096 * 4096
+    where = libc.mmap(None, part, 3, 0x22, -1, 0)  # private, anonymous, never touched
+    where = libc.mremap(where, part, 2 * part, 1)
+    held[:] = where, 2 * part
+
+def give(*_):
+    libc.munmap(*held)
+
+signal.signal(signal.SIGUSR1, take)
+signal.signal(signal.SIGUSR2, give)
+
+class Hoarder(MaCrossover):
+    \"\"\"Trades as its parent does.\"\"\"
+"""
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "0", reason="this kernel grants or refuses all memory"
+)
+def test_a_launcher_without_memory_is_tried_again_until_there_is_some(stable: Make) -> None:
+    # A program: where a bot crashes, a spare may stand in without a fork.
+    bots = program("dash", "import time; time.sleep(600)", extra="intensity = 1")
+    bots += bot_text("one", strategy="hoarder:Hoarder")
+    daemon = stable(config_text(supervisor='strategy_path = ["own"]\n', bots=bots))
+    (daemon.folder / "own").mkdir()
+    (daemon.folder / "own" / "hoarder.py").write_text(HOARDER)
+    daemon.start()
+    row, other = daemon.wait_state("dash", "running"), daemon.wait_state("one", "running")
+    launcher = launcher_of(daemon, "one")
+    before = psutil.Process(launcher).memory_info().vms
+    os.kill(launcher, signal.SIGUSR1)
+    eventually(lambda: psutil.Process(launcher).memory_info().vms > before + psutil.virtual_memory().total)
+    os.kill(row["pid"], signal.SIGKILL)
+    held = eventually(lambda: now if "times in a row" in (now := daemon.bot("dash"))["reason"] else None, 20)
+    assert "launch failed: ENOMEM: Cannot allocate memory" in held["reason"] and "retrying in" in held["reason"]
+    counts = daemon.ask("show", bot="dash")["counts"]
+    assert counts["crash"] == 1 and counts["launch"] > 1  # more than `intensity`, and not given up
+    assert daemon.bot("one")["pid"] == other["pid"]
+    os.kill(launcher, signal.SIGUSR2)
+    daemon.wait_state("dash", "running")
+    assert daemon.ask("show", bot="dash")["counts"]["crash"] == 1
+    assert (daemon.bot("one")["pid"], launcher_of(daemon, "dash")) == (other["pid"], launcher)
 
 
 def test_two_supervisors_started_together_are_one(stable: Make) -> None:
