@@ -107,8 +107,8 @@ class ControlClient(Commands):
     ) -> Iterator[dict[str, Any]]:
         """Events as they happen, in order and without gaps; first those after `since` (None: only new ones).
 
-        Ends when `stop()` is true (asked at least each two seconds). Raises Unreachable when the supervisor
-        goes; the last `seq` seen is where to go on.
+        What the journal no longer keeps is told by one event of type `gap`. Ends when `stop()` is true (asked at
+        least each two seconds). Raises Unreachable when the supervisor goes; the last `seq` seen is where to go on.
         """
         socket: zmq.Socket[bytes]
         with zmq.Context.instance().socket(zmq.SUB) as socket:
@@ -128,8 +128,9 @@ class ControlClient(Commands):
 
     def _catch_up(self, cursor: Cursor) -> Iterator[dict[str, Any]]:
         while True:
-            page = self.events(since=cursor.last, limit=500)["events"]
-            before = cursor.last
+            found = self.events(since=cursor.last, limit=500)
+            page, before = found["events"], cursor.last
+            yield from cursor.lost(found)
             yield from cursor.take(page)
             if len(page) < 500 or cursor.last == before:
                 return
@@ -207,9 +208,9 @@ class AsyncControlClient(Commands):
 
     async def _catch_up(self, cursor: Cursor) -> AsyncIterator[dict[str, Any]]:
         while True:
-            page = (await self.events(since=cursor.last, limit=500))["events"]
-            before = cursor.last
-            for event in cursor.take(page):
+            found = await self.events(since=cursor.last, limit=500)
+            page, before = found["events"], cursor.last
+            for event in [*cursor.lost(found), *cursor.take(page)]:
                 yield event
             if len(page) < 500 or cursor.last == before:
                 return

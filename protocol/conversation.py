@@ -76,6 +76,18 @@ class Cursor:
             self.last = max(event["seq"] for event in fresh)
         return [event for event in fresh if self.bot is None or event["bot"] == self.bot]
 
+    def lost(self, page: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """An event of type `gap` where the journal no longer keeps what comes next, as an answer of `events` tells;
+        moves on behind it. Who begins at 0 asks for what is kept, and misses nothing."""
+        first = int(page["first"])
+        if not 0 < self.last < first - 1:
+            return []
+        text = f"events {self.last + 1} to {first - 1} are older than the journal keeps"
+        gap = {"seq": first - 1, "at": time.time(), "type": "gap", "bot": None, "text": text,
+               "data": {"after": self.last, "first": first}, "cause_id": ""}  # fmt: skip
+        self.last = first - 1
+        return [gap]
+
     def gap_before(self, event: Mapping[str, Any]) -> bool:
         """Whether numbers are missing between the last event and this one."""
         return int(event["seq"]) > self.last + 1

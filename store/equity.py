@@ -48,6 +48,9 @@ def last(conn: Connection, account: str) -> Sample | None:
     return None if row is None else Sample(*row)
 
 
-def prune(conn: Connection, *, before: float) -> int:
-    """Forget samples older than `before`. How many were forgotten."""
-    return conn.execute(delete(equity).where(equity.c.at < before)).rowcount
+def prune(conn: Connection, *, before: float, keep: int, most: int) -> int:
+    """Forget samples older than `before`, and the oldest beyond `keep` in all; `most` at a time. How many it forgot."""
+    within = select(equity.c.id).order_by(equity.c.id.desc()).offset(max(keep, 1) - 1).limit(1)
+    surplus = equity.c.id < (conn.execute(within).scalar() or 0)
+    oldest = select(equity.c.id).where((equity.c.at < before) | surplus).order_by(equity.c.id).limit(most)
+    return conn.execute(delete(equity).where(equity.c.id.in_(oldest))).rowcount

@@ -111,16 +111,19 @@ def last_run_seq(conn: Connection, bot_id: int, epoch: int) -> int:
     return int(conn.execute(query).scalar() or 0)
 
 
-def prune(conn: Connection, *, before: float, keep: int) -> int:
-    """Forget rows older than `before`, and the oldest beyond `keep` rows. How many were forgotten.
+def kept_from(conn: Connection, *, before: float, keep: int) -> int:
+    """The number of the first row that retention keeps: the rows below it are of times before `before`, or are more
+    than `keep`. What is kept has no hole. The newest row always stays, so that numbers go on rising from it."""
+    young = select(journal.c.seq).where(journal.c.at >= before).order_by(journal.c.seq).limit(1)
+    within = select(journal.c.seq).order_by(journal.c.seq.desc()).offset(max(keep, 1) - 1).limit(1)
+    first = conn.execute(young).scalar()
+    return max(int(conn.execute(within).scalar() or 0), last_seq(conn) if first is None else int(first))
 
-    The newest row always stays, so that numbers go on rising from it.
-    """
-    newest = last_seq(conn)
-    oldest_kept = select(journal.c.seq).order_by(journal.c.seq.desc()).offset(max(keep, 1) - 1).limit(1)
-    limit = conn.execute(oldest_kept).scalar()
-    surplus = journal.c.seq < (limit or 0)
-    return conn.execute(delete(journal).where(journal.c.seq < newest, (journal.c.at < before) | surplus)).rowcount
+
+def forget(conn: Connection, *, below: int, most: int) -> int:
+    """Forget the oldest rows with a number below `below`, at most `most` of them. How many were forgotten."""
+    oldest = select(journal.c.seq).where(journal.c.seq < below).order_by(journal.c.seq).limit(most)
+    return conn.execute(delete(journal).where(journal.c.seq.in_(oldest))).rowcount
 
 
 def _append_one(conn: Connection, values: dict[str, Any]) -> int:

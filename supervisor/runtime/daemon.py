@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -17,6 +16,7 @@ from supervisor.policy.steps import InvalidTransition
 from supervisor.runtime import clock
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.perform import Performer
+from supervisor.runtime.retention import Retention
 from supervisor.runtime.stable import Stable
 
 log = logging.getLogger("stablehand")
@@ -149,7 +149,7 @@ class Daemon:
             asyncio.create_task(self._stable.sampling.run(), name="probe"),
             asyncio.create_task(self._monitor.run(), name="monitor"),
             asyncio.create_task(self._stable.lag.run(), name="lag"),
-            asyncio.create_task(self._retention(), name="retention"),
+            asyncio.create_task(Retention(self._stable).run(), name="retention"),
             *(asyncio.create_task(work(), name=name) for name, work in self.side.items()),
             asyncio.create_task(self._stable.throttling.run(), name="places"),
         ]
@@ -200,25 +200,6 @@ class Daemon:
         left = stable.not_remembered()
         if left:
             log.error("left without being remembered: %s", left)
-
-    async def _retention(self) -> None:
-        """Once an hour, and a minute after the start, drop what is too old."""
-        from store import journal, runs, samples
-
-        settings = self._stable.config.supervisor
-        await asyncio.sleep(60.0)
-        while True:
-            before = clock.wall() - settings.journal_days * 86_400
-            sampled_before = clock.wall() - settings.sample_days * 86_400
-
-            def prune(conn: object, before: float = before, sampled: float = sampled_before) -> None:
-                journal.prune(conn, before=before, keep=settings.journal_rows)  # type: ignore[arg-type]
-                samples.prune(conn, before=sampled)  # type: ignore[arg-type]
-                runs.prune(conn, before=before, keep=10)  # type: ignore[arg-type]
-
-            with contextlib.suppress(Exception):  # the disk refuses: in an hour again; status says so anyway
-                await self._stable.commit(prune)
-            await asyncio.sleep(3600.0)
 
 
 def running(stable: Stable) -> int:

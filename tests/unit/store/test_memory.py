@@ -167,13 +167,27 @@ def test_since_resumes_and_selects(conn: Connection) -> None:
 
 
 def test_the_journal_is_pruned_by_age_and_size_and_goes_on_rising(conn: Connection) -> None:
+    def prune(before: float, keep: int) -> int:
+        return journal.forget(conn, below=journal.kept_from(conn, before=before, keep=keep), most=1000)
+
+    assert prune(1e9, 0) == 0
     journal.append(conn, [NewRow(float(n), "x", str(n)) for n in range(1, 101)])
-    assert journal.prune(conn, before=11.0, keep=1000) == 10
+    assert prune(11.0, 1000) == 10
     assert journal.first_seq(conn) == 11
-    assert journal.prune(conn, before=0.0, keep=20) == 70
+    assert journal.forget(conn, below=15, most=3) == 3
+    assert prune(0.0, 20) == 67
     assert (journal.first_seq(conn), journal.last_seq(conn)) == (81, 100)
-    assert journal.prune(conn, before=1e9, keep=0) == 19
+    assert prune(1e9, 0) == 19
     assert journal.append(conn, [NewRow(1.0, "x", "y")]) == [101]
+
+
+def test_what_is_kept_of_the_journal_has_no_hole(conn: Connection) -> None:
+    times = [9.0, 1.0, 2.0, 8.0, 1.0, 9.0]  # a bot's rows come later than they happened
+    journal.append(conn, [NewRow(at, "x", str(at)) for at in times])
+    assert journal.kept_from(conn, before=8.5, keep=100) == 1
+    assert journal.kept_from(conn, before=8.5, keep=5) == 2
+    journal.forget(conn, below=2, most=10)
+    assert journal.kept_from(conn, before=8.0, keep=100) == 4
 
 
 @pytest.mark.parametrize(("which", "book"), [("supervisor", supervisor_halts), ("ledger", gateway_halts)])
