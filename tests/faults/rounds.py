@@ -150,7 +150,7 @@ class Rounds:
     def _bot_at(self, bot_id: int, step: str) -> None:
         """Killed at a step of its order, and succeeded."""
         getattr(self, f"_at_{step}", self._at_crossing)(bot_id, step)
-        self._process(bot_id).wait(10)
+        self._process(bot_id).wait(30)
         self._succeed(bot_id)
 
     def _at_decided(self, bot_id: int, _step: str) -> None:
@@ -176,7 +176,7 @@ class Rounds:
     def _bot_killed(self, bot_id: int) -> None:
         """At any moment."""
         self._process(bot_id).kill()
-        self._process(bot_id).wait(10)
+        self._process(bot_id).wait(30)
         self._succeed(bot_id)
 
     def _bot_killed_in_flight(self, bot_id: int) -> None:
@@ -185,7 +185,7 @@ class Rounds:
         self.stage.crossing.arm(fault)
         eventually(fault.fired.is_set, PATIENCE, what="an order in flight")
         self._process(bot_id).kill()
-        self._process(bot_id).wait(10)
+        self._process(bot_id).wait(30)
         self.epochs[bot_id] += 1
         self._start(bot_id)
         assert fault.done.is_set(), "the fence of the next epoch came before the order's end"

@@ -40,7 +40,15 @@ def test_plain_values_come_back_as_they_were(value: object) -> None:
 
 
 @many
-@given(st.builds(Heartbeat, *[st.integers(0, 2**31)] * 5, st.floats(-1e6, 1e6), *[st.integers(0, 2**20)] * 3))
+@given(
+    st.builds(
+        Heartbeat,
+        *[st.integers(0, 2**31)] * 5,
+        st.floats(-1e6, 1e6),
+        *[st.integers(0, 2**20)] * 3,
+        *[st.integers(0, 2**62)] * (len(Heartbeat._fields) - 9),
+    )
+)
 def test_every_heartbeat_comes_back_as_it_was(beat: Heartbeat) -> None:
     frame = encode_heartbeat(beat)
     assert is_heartbeat(frame) and decode_heartbeat(frame) == beat

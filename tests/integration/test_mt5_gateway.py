@@ -67,7 +67,8 @@ def environment(folder: Path) -> Iterator[None]:
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Mt5Rig]:
     """A gateway of the test's own; the test starts it."""
-    with environment(tmp_path), Mt5Rig(tmp_path, ACCOUNT) as made:
+    # The one that the other tests share is still there, and a host has one gateway of an account.
+    with environment(tmp_path), Mt5Rig(tmp_path, ACCOUNT | {"login": LOGIN + 1}) as made:
         yield made
 
 
