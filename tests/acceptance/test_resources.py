@@ -173,9 +173,14 @@ def test_under_cpu_load_the_unimportant_are_paced_and_the_important_are_on_time(
         for process in burn:
             process.kill()
             process.wait()
-    if not any(psutil.cpu_percent(1.0) < 70 for _ in range(20)):
-        pytest.skip("paced in time; the machine is loaded by others, so the return cannot be seen here")
-    eventually(lambda: all(row["pace"] == 1.0 and row["state"] == "running" for row in daemon.status()), 60)
+    # They return when it has been calm for a while: well below the target, for up to 16 times `recover_seconds` a step.
+    calm = 0  # seconds in a row
+    for _ in range(50):
+        calm = calm + 1 if psutil.cpu_percent(1.0) < 70 else 0
+        if all(row["pace"] == 1.0 and row["state"] == "running" for row in daemon.status()):
+            return
+        assert calm < 30, daemon.status()
+    pytest.skip("paced in time; others load the machine again and again, so the return cannot be seen here")
 
 
 def test_places_go_to_the_most_important_and_are_handed_on(stable: Make) -> None:
