@@ -167,7 +167,7 @@ def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
     found: list[Row] = [
         (f"{count} bots from `start --all` until all are running", f"{stable:.2f} s", "", ""),
         (f"{count} raw forks of the same preload, one message each", f"{raw:.2f} s", "", ""),
-        judged(f"{count}: this stable / raw fork", stable / raw, 2.0 if count == "100" else None, "x"),
+        judged(f"{count}: this stable / raw fork", stable / raw, 1.5, "x"),
     ]
     if "subprocess" in median:
         ratio = median["subprocess"] / stable
@@ -183,7 +183,7 @@ def _show_memory(figures: Figures) -> str:
     found: list[Row] = []
     for key, what in (("idle", "after its first cycle"), ("after_cycles", "after eleven cycles, market moving")):
         value = figures[key]
-        found.append(judged(f"private memory of a bot, {what}: median", value["median"], 10.0, "MB"))
+        found.append(judged(f"private memory of a bot, {what}: median", value["median"], 7.0, "MB"))
         found.append((f"private memory of a bot, {what}: largest", f"{value['max']:.1f} MB", "", ""))
     return judged_table(found)
 
@@ -191,7 +191,7 @@ def _show_memory(figures: Figures) -> str:
 def _show_recovery(figures: Figures) -> str:
     kills = f"kill -9 until the successor is ready ({figures['kills']} kills, {figures['bots']} bots)"
     return judged_table([
-        judged(f"{kills}: median", figures["ready"]["median"], 40.0, "ms"),
+        judged(f"{kills}: median", figures["ready"]["median"], 20.0, "ms"),
         (f"{kills}: p99", f"{figures['ready']['p99']:.1f} ms", "", ""),
         (f"{kills}, as a subscriber sees it: median", f"{figures['told']['median']:.1f} ms", "", ""),
     ])  # fmt: skip
