@@ -111,7 +111,10 @@ def settled(daemon: Daemon) -> Rows:
 
 def kill(daemon: Daemon, before: Rows, fault: str) -> None:
     """The supervisor first, so that it sees nothing of the other ends; all launchers, where there are several."""
-    launchers = {psutil.Process(row["pid"]).ppid() for row in before.values()}
+    launchers = set()
+    for row in before.values():
+        with suppress(psutil.NoSuchProcess):  # it is being stopped; its neighbours name the launcher
+            launchers.add(psutil.Process(row["pid"]).ppid())
     gateway = daemon.ask("accounts")[0]["pid"] if "gateway" in FAULTS[fault] else 0
     daemon.kill()
     for launcher in launchers - {1} if "launcher" in FAULTS[fault] else ():
