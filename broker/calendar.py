@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from protocol.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Session = Literal["fx", "metal", "index", "always", "us-exchange", "xetra"]
 Times = npt.NDArray[np.int64]
@@ -79,6 +81,8 @@ def is_open_at(time: int, session: Session, zone: str = "UTC") -> bool:
 
 
 def _local(times: Times, zone: str, target: str) -> pd.DatetimeIndex:
+    import pandas as pd  # here: half a second, and most who import this module need none of it
+
     stamps = pd.DatetimeIndex(times.astype("datetime64[s]"))
     if zone == "UTC":
         stamps = stamps.tz_localize("UTC")

@@ -5,15 +5,17 @@ All times are server seconds, stamped as if they were UTC, which is what MetaTra
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from broker import api
 from broker.api import RATES_DTYPE, Rates
 from protocol.botconfig import TIMEFRAME_SECONDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Name -> MetaTrader's number, and back.
 TIMEFRAMES: Final[dict[str, int]] = {name: getattr(api, f"TIMEFRAME_{name}") for name in TIMEFRAME_SECONDS}
@@ -96,6 +98,8 @@ def from_bytes(raw: bytes) -> Rates:
 
 def to_frame(rates: Rates) -> pd.DataFrame:
     """Rates as a DataFrame with an index `time` (datetime64, UTC) and the other columns of the dtype."""
+    import pandas as pd  # here: half a second, and most who import this module need none of it
+
     frame = pd.DataFrame({name: rates[name] for name in cast("tuple[str, ...]", RATES_DTYPE.names)[1:]})
     frame.index = pd.DatetimeIndex(rates["time"].astype("datetime64[s]").astype("datetime64[ns]"), tz="UTC")
     frame.index.name = "time"

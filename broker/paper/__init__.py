@@ -13,6 +13,7 @@ terminal of the process. A script runs on it after changing one line:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from broker import api
@@ -29,38 +30,40 @@ from broker.api import (
     TradePosition,
     TradeRequest,
 )
-from broker.paper.connection import initialize, last_error, login, shutdown, step
-from broker.paper.dropin import (
-    account_info,
-    copy_rates_from,
-    copy_rates_from_pos,
-    copy_rates_range,
-    copy_ticks_from,
-    copy_ticks_range,
-    history_deals_get,
-    history_deals_total,
-    history_orders_get,
-    history_orders_total,
-    market_book_add,
-    market_book_get,
-    market_book_release,
-    order_calc_margin,
-    order_calc_profit,
-    order_check,
-    order_send,
-    orders_get,
-    orders_total,
-    positions_get,
-    positions_total,
-    symbol_info,
-    symbol_info_tick,
-    symbol_select,
-    symbols_get,
-    symbols_total,
-    terminal_info,
-    version,
-)
-from broker.paper.helpers import Buy, Close, Sell
+
+if TYPE_CHECKING:
+    from broker.paper.connection import initialize, last_error, login, shutdown, step
+    from broker.paper.dropin import (
+        account_info,
+        copy_rates_from,
+        copy_rates_from_pos,
+        copy_rates_range,
+        copy_ticks_from,
+        copy_ticks_range,
+        history_deals_get,
+        history_deals_total,
+        history_orders_get,
+        history_orders_total,
+        market_book_add,
+        market_book_get,
+        market_book_release,
+        order_calc_margin,
+        order_calc_profit,
+        order_check,
+        order_send,
+        orders_get,
+        orders_total,
+        positions_get,
+        positions_total,
+        symbol_info,
+        symbol_info_tick,
+        symbol_select,
+        symbols_get,
+        symbols_total,
+        terminal_info,
+        version,
+    )
+    from broker.paper.helpers import Buy, Close, Sell
 
 __version__: Final = "5.0.6231"
 __author__: Final = "Stablehand"
@@ -125,7 +128,21 @@ __all__ = [
 ]
 __all__ += list(_CONSTANTS)
 
-if TYPE_CHECKING:
+#: In which module each function stands. They are loaded when first asked for: who wants no more than the feeds of
+#: this package needs no database.
+_WHERE: Final = {
+    **dict.fromkeys(("initialize", "last_error", "login", "shutdown", "step"), "connection"),
+    **dict.fromkeys(("Buy", "Close", "Sell"), "helpers"),
+}
 
-    def __getattr__(name: str) -> Any:
-        """The constants, for a type checker, which cannot see them come."""
+
+def __getattr__(name: str) -> Any:
+    """A function of the terminal; the constants, which a type checker cannot see come, are there already."""
+    if name.startswith("__") or name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE.get(name, 'dropin')}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

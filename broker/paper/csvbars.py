@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from broker.api import RATES_DTYPE, Rates
 from broker.market import bar_ends, bar_starts
 from protocol.botconfig import TIMEFRAME_SECONDS
 from protocol.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PRICES: Final = ("open", "high", "low", "close")
 _NEEDED: Final = ("time", *_PRICES)
@@ -141,6 +143,8 @@ def _check_columns(path: Path, header: list[str]) -> None:
 def _table(path: Path, text: str, header: list[str], separator: str) -> pd.DataFrame:
     import io
 
+    import pandas as pd  # here: half a second, and only a replay reads files
+
     try:
         table = pd.read_csv(
             io.StringIO(text), sep=separator, header=None, names=header, skiprows=1, index_col=False,
@@ -156,6 +160,8 @@ def _table(path: Path, text: str, header: list[str], separator: str) -> pd.DataF
 
 
 def _times(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    import pandas as pd
+
     column = table["time"].astype("string")
     if "hour" in table.columns:
         column = column + " " + table["hour"].astype("string")
@@ -172,6 +178,8 @@ def _times(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _numbers(path: Path, table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    import pandas as pd
+
     values = table[column]
     if values.dtype.kind not in "iuf":
         numbers = pd.to_numeric(values, errors="coerce")
@@ -227,6 +235,8 @@ def _gaps(rates: Rates, timeframe: str) -> tuple[Gap, ...]:
 
 
 def _wrong(path: Path, table: pd.DataFrame, bad: npt.NDArray[np.bool_], column: str, what: str) -> NoReturn:
+    import pandas as pd
+
     row = int(np.flatnonzero(bad)[0])
     more = int(bad.sum()) - 1
     value = table[column].iloc[row]
