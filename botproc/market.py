@@ -55,6 +55,12 @@ class Market:
                 arrival = self._arrived.popleft()
             except IndexError:
                 return None
+            if arrival.greeting:
+                greeting = self._feed.greeting(arrival)
+                self.lost = greeting is not None and self._follower.missed(
+                    greeting, self._config.market, self._config.timeframe
+                )
+                continue
             bar = self._feed.decoded(arrival)
             if bar is None:
                 continue

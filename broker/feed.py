@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import zmq
 
 from protocol import topics
-from protocol.codec import decode
+from protocol.codec import decode, unpack
 from protocol.errors import BadFrame
 from protocol.keys import KeyPair, secure_client
 from protocol.messages import Attached, Bar
@@ -19,6 +19,7 @@ from protocol.spec import RunSpec
 #: Each run subscribes to a topic of its own, last. When the gateway sees it, the earlier ones are in force.
 #: ZeroMQ repeats subscriptions after a reconnection in the order of their bytes: `~` comes after the others.
 SYNC: Final = "~sync."
+_SYNC: Final = SYNC.encode()
 _HIGH_WATER: Final = 20_000
 _SPREAD: Final = struct.Struct("<f")
 _WITH_SPREAD: Final = 3  # frames: topic, spread, bar; older gateways send no spread
@@ -26,11 +27,23 @@ _WITH_SPREAD: Final = 3  # frames: topic, spread, bar; older gateways send no sp
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A bar as it came: its frame, when it was received (monotonic), over how many seconds analyses are spread."""
+    """A bar as it came: its frame, when it was received (monotonic), over how many seconds analyses are spread.
+
+    With `greeting` it is no bar, but what a gateway says once to each who has subscribed (again).
+    """
 
     frame: bytes
     received: float
     spread: float = 0.0
+    greeting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Which gateway process publishes, and the number of the last bar of each topic before the subscription."""
+
+    boot: str
+    numbers: dict[tuple[str, str], int]
 
 
 def spread_frame(seconds: float) -> bytes:
@@ -72,6 +85,9 @@ class MarketFeed:
             except zmq.Again:
                 break
             now = time.monotonic()
+            if frames[0].startswith(_SYNC):
+                found.append(Arrival(frames[-1], now, greeting=True))
+                continue
             told = len(frames) == _WITH_SPREAD and len(frames[1]) == _SPREAD.size
             found.append(Arrival(frames[-1], now, _SPREAD.unpack(frames[1])[0] if told else 0.0))
         return found
@@ -85,9 +101,20 @@ class MarketFeed:
             return None
         return message if isinstance(message, Bar) else None
 
+    def greeting(self, arrival: Arrival) -> Greeting | None:
+        """What the gateway said; None for a frame that is none, which is counted. For any thread."""
+        try:
+            told = unpack(arrival.frame)
+            numbers = {(str(symbol), str(timeframe)): int(number) for symbol, timeframe, number in told["numbers"]}
+            return Greeting(str(told["boot"]), numbers)
+        except (BadFrame, KeyError, TypeError, ValueError):
+            self.bad_frames += 1
+            return None
+
     def read(self, limit: int = 1000) -> list[Bar]:
         """Bars that have arrived, oldest first, without waiting. Frames that are none are counted and dropped."""
-        return [bar for one in self.receive(limit) if (bar := self.decoded(one)) is not None]
+        bars = (self.decoded(one) for one in self.receive(limit) if not one.greeting)
+        return [bar for bar in bars if bar is not None]
 
     def close(self) -> None:
         """Close the socket, on the thread that reads it."""
@@ -115,3 +142,7 @@ class Follower:
             return "gap"
         self.seq = bar.seq
         return "next"
+
+    def missed(self, greeting: Greeting, symbol: str, timeframe: str) -> bool:
+        """Whether the gateway is another one, or bars were published while nobody heard them: attach again."""
+        return greeting.boot != self.boot or greeting.numbers.get((symbol, timeframe), 0) > self.seq

@@ -22,7 +22,3 @@ def bar(symbol: str, timeframe: str) -> bytes:
 def tick(symbol: str) -> bytes:
     """Topic of quotes."""
     return f"tick.{symbol}.".encode()
-
-
-#: The gateway's own changes: `gateway.boot` when it starts, `gateway.lockstep` when the feed's mode changes.
-GATEWAY: Final = b"gateway."

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import zmq
 
-from broker.feed import SYNC, spread_frame
+from broker.feed import SYNC, spread_frame, sync_topic
 from protocol import topics
 from protocol.codec import encode, pack
 from protocol.messages import Bar
@@ -41,10 +41,6 @@ class Hub:
         self._most_spread = most_spread
         self.numbers: dict[tuple[str, str], int] = {}
         self._synced: set[str] = set()
-
-    def say_boot(self) -> None:
-        """Tell subscribers that another gateway process publishes now."""
-        self._socket.send_multipart([topics.GATEWAY + b"boot", pack({"boot": self._boot})])
 
     def publish(self, moment: int, closed: tuple[Closed, ...]) -> dict[tuple[str, str], int]:
         """Publish the bars of one step; their numbers."""
@@ -82,9 +78,18 @@ class Hub:
             if frame[:1] == b"\x01":
                 self._synced.add(token)
                 fresh.append(token)
+                self._greet(token)
             else:
                 self._synced.discard(token)
         return fresh
+
+    def _greet(self, token: str) -> None:
+        """Tell this run alone who publishes, and up to which bar it may have missed.
+
+        A run whose connection broke cannot know by itself: the next bar may be an hour away.
+        """
+        numbers = [[symbol, timeframe, number] for (symbol, timeframe), number in self.numbers.items()]
+        self._socket.send_multipart([sync_topic(token), pack({"boot": self._boot, "numbers": numbers})])
 
     def synced(self, token: str) -> bool:
         """Whether this run's subscriptions are in force."""

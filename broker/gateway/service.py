@@ -120,7 +120,6 @@ class Gateway:
         """Serve. Returns the exit code."""
         self._side.start()
         self._link.start()
-        self._door.hub.say_boot()
         poller = zmq.Poller()
         for source in (self._sockets.orders, self._sockets.market, self._sockets.control, self._inbox.fileno()):
             if source is not None:

@@ -107,7 +107,7 @@ def more_entries(daemon: Daemon, folder: Path) -> None:
     """They trade: another entry comes. `folder`: where the gateway keeps its ledger."""
     ledger = folder / "ledger-live.db"
     before = entries(daemon, ledger)
-    eventually(lambda: entries(daemon, ledger) > before, 60.0, every=0.2, what="another entry")
+    eventually(lambda: entries(daemon, ledger) > before, 30.0, every=0.2, what="another entry")
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import zmq
 
-from broker.feed import Arrival, MarketFeed
+from broker.feed import Arrival, Follower, Greeting, MarketFeed
 from broker.gateway.hub import Hub
 from protocol.link import BusLink
+from protocol.messages import Attached
 from protocol.progress import Progress
 from protocol.spec import RunSpec
 from protocol.wake import WakeFd
+from tests.ports import free_ports
 from tests.support import eventually
 
 
@@ -55,6 +57,8 @@ def test_a_bar_is_stamped_and_spread_over_the_bots_that_are_there(
     feeds = [MarketFeed(context, spec(tmp_path, number), "EURUSD", "H1") for number in range(bots)]
     known: list[str] = []
     eventually(lambda: known.extend(hub.read_subscriptions()) or len(known) == bots, 10)  # type: ignore[func-returns-value]
+    for feed in feeds:
+        assert eventually(feed.receive, 10)[0].greeting  # said when it subscribed
     before = time.monotonic()
     hub.publish(3600, (Closed(),))
     arrivals: list[Arrival] = []
@@ -65,6 +69,45 @@ def test_a_bar_is_stamped_and_spread_over_the_bots_that_are_there(
     bar = feeds[0].decoded(arrivals[0])
     assert bar is not None and (bar.seq, bar.row) == (1, b"x" * 60) and bar.published_mono >= before
     assert feeds[0].decoded(Arrival(b"\xc1", 0.0)) is None and feeds[0].bad_frames == 1
+
+
+def test_a_run_whose_connection_broke_is_told_what_it_missed_without_waiting_for_a_bar(
+    context: zmq.Context[Any], tmp_path: Path
+) -> None:
+    """With hourly bars the next one may be an hour away."""
+    market = f"tcp://127.0.0.1:{free_ports(1)}"
+    feed = MarketFeed(context, spec(tmp_path, 1).model_copy(update={"market": market}), "EURUSD", "H1")
+
+    def bound(socket: zmq.Socket[bytes]) -> bool:
+        try:
+            socket.bind(market)
+        except zmq.ZMQError:
+            return False  # the one before has not given the port back yet
+        return True
+
+    def publisher(boot: str, bars: int) -> tuple[zmq.Socket[bytes], Greeting]:
+        socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
+        eventually(lambda: bound(socket), 10)
+        hub = Hub(socket, boot, 0.0)
+        for _ in range(bars):
+            hub.publish(3600, (Closed(),))
+        eventually(hub.read_subscriptions, 10)
+        arrival = eventually(feed.receive, 10)[0]
+        greeting = feed.greeting(arrival)
+        assert arrival.greeting and greeting is not None
+        return socket, greeting
+
+    socket, greeting = publisher("first", 2)
+    attached = Attached.model_construct(gateway_boot="first", bar_seq=2)
+    assert not Follower(attached).missed(greeting, "EURUSD", "H1")
+    socket.close()
+    socket, greeting = publisher("first", 3)  # the same process, after the network was away
+    assert Follower(attached).missed(greeting, "EURUSD", "H1")
+    assert not Follower(attached).missed(greeting, "EURUSD", "M5")
+    socket.close()
+    socket, greeting = publisher("second", 0)  # its successor, which has published nothing yet
+    assert Follower(attached).missed(greeting, "EURUSD", "H1")
+    assert feed.greeting(Arrival(b"\xc1", 0.0, greeting=True)) is None and feed.bad_frames == 1
 
 
 def test_the_main_loop_is_woken_when_it_is_its_turn(context: zmq.Context[Any], tmp_path: Path) -> None:
