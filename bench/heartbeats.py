@@ -82,7 +82,7 @@ async def _serve(count: int, beats: int, pause: float) -> dict[str, Any]:
         socket = server_socket(context, zmq.ROUTER, MAX_FRAME, unread=10_000)
         address = f"ipc://{Path(folder) / 'b'}"
         socket.bind(address)
-        bus = Bus(socket, registry, listener, "bench", 1.0)
+        bus = Bus(socket, registry, listener, "bench", 1.0, keyed=False)
         bus.accepting = True
         told = json.dumps({"hellos": hellos, "beats": beats, "pause": pause})
         process = _other(address)

@@ -13,17 +13,14 @@ import select
 import signal
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
 from botproc import logs
 from botproc.execution import Execution, NotExecuted
-from botproc.notify import NotifySocket
-from botproc.preload import ONE_THREAD
 from botproc.rawlog import RawLog
-from protocol.endpoints import run_directory
+from botproc.surroundings import Surroundings
 from protocol.link import BusLink
 from protocol.messages import Bye, Command, CommandDone, Message, Phase, Ready, Unwelcome, Waiting
 from protocol.programconfig import ProgramConfig
@@ -39,8 +36,6 @@ _CHUNK: Final = 1 << 18
 _FASTEST: Final = 32 << 20
 _STATUS_EVERY: Final = 1.0
 _LONGEST_STATUS: Final = 200
-#: What a service manager told the supervisor is not for its programs.
-_NOT_INHERITED: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 log = logging.getLogger("stablehand.program")
 
@@ -71,7 +66,7 @@ class Minder:
         self._budget_at = time.monotonic()
         self._status = self._status_told = ""
         self._status_due = 0.0
-        self._link = BusLink(self._context, spec, self._progress, self._receive, lambda: {"ready": self._ready})
+        self._link = BusLink(self._context, spec, self._progress, self._receive, self._hello)
         self._raw = RawLog(logs.raw_path(spec.log_path), spec.log_max_bytes, spec.log_backups, (1, 2))
 
     def run(self) -> int:
@@ -82,11 +77,11 @@ class Minder:
         output, write = os.pipe()
         os.set_blocking(output, False)
         self._output = output
-        self._notify = _notify_socket(self._spec)
+        self._around = Surroundings(self._spec, self._config)
         self._progress.move(*self._first_phase())
         try:
             # Before the link's thread exists: a fork beside threads could inherit a lock that nobody releases.
-            self._process = Execution(self._config.command, self._environment(), self._folder(), write)
+            self._process = Execution(self._config.command, self._around.environment(), self._around.folder, write)
         except (NotExecuted, OSError) as error:
             return self._not_executed(str(error))
         finally:
@@ -102,7 +97,7 @@ class Minder:
 
     def _turn(self) -> None:
         poller = select.poll()
-        for fd in (self._wake.fileno(), self._notify.fileno()):
+        for fd in (self._wake.fileno(), self._around.notify.fileno()):
             poller.register(fd, select.POLLIN)
         if self._output >= 0 and self._allowed() > 0:
             poller.register(self._output, select.POLLIN)
@@ -110,7 +105,7 @@ class Minder:
         self._wake.clear()
         if self._output in events:
             self._take_output()
-        for said in self._notify.read():
+        for said in self._around.notify.read():
             self._heard(said)
         while self._inbox:
             self._obey(self._inbox.popleft())
@@ -219,19 +214,6 @@ class Minder:
             return Phase.NOT_READY, self._config.start_timeout_seconds
         return Phase.BOOT, _OWN_LIMIT
 
-    def _folder(self) -> Path:
-        return Path(self._spec.config_dir) / (self._config.cwd or "")
-
-    def _environment(self) -> dict[str, str]:
-        spec = self._spec
-        own = {"NOTIFY_SOCKET": str(self._notify.path), "STABLEHAND_NAME": spec.name,
-               "STABLEHAND_EPOCH": str(spec.epoch), "STABLEHAND_DATA_DIR": spec.data_dir}  # fmt: skip
-        if self._config.watchdog_seconds:
-            own["WATCHDOG_USEC"] = str(int(self._config.watchdog_seconds * 1e6))
-        ours = {key for key, value in ONE_THREAD.items() if os.environ.get(key) == value}  # meant for bots
-        inherited = {key: value for key, value in os.environ.items() if key not in ours and key not in _NOT_INHERITED}
-        return {**inherited, **own, **self._config.environment}
-
     def _not_executed(self, reason: str) -> int:
         log.error("not executed: %s", reason)
         self._link.start()
@@ -257,7 +239,7 @@ class Minder:
         return code
 
     def _say_goodbye(self, reason: str, code: int) -> int:
-        self._notify.close()
+        self._around.close()
         self._raw.close()
         self._link.send(Bye(token=self._spec.token, reason=reason))
         self._link.stop(_FLUSH)
@@ -265,6 +247,9 @@ class Minder:
         return code
 
     # --- small things ------------------------------------------------------------------------------
+
+    def _hello(self) -> dict[str, Any]:
+        return {"ready": self._ready, "voice": self._config.heartbeat == "bus"}
 
     def _receive(self, message: Message) -> None:
         """On the link's thread."""
@@ -282,14 +267,6 @@ class Minder:
     def _report(self, action: str, text: str) -> None:
         log.info("%s: %s", action, text)
         self._link.history(action, text)
-
-
-def _notify_socket(spec: RunSpec) -> NotifySocket:
-    """A path of this run's own, so that what an older run left behind cannot speak for it."""
-    folder = run_directory(Path(spec.data_dir))
-    for old in folder.glob(f"notify-{spec.bot_id}-*"):
-        old.unlink(missing_ok=True)
-    return NotifySocket(folder / f"notify-{spec.bot_id}-{spec.epoch}")
 
 
 def _end_by(number: int) -> None:

@@ -46,6 +46,7 @@ class Hello(Message):
     ready: bool = False  # whether it was already Ready (a reconnection, an adoption)
     paused: bool = False
     history_from: int = 0  # lowest history sequence that it still keeps
+    voice: bool = False  # a minder's: its program beats over the bus itself, see Voice
 
 
 class Welcome(Message):
@@ -62,6 +63,18 @@ class Unwelcome(Message):
 
     t: Literal["unwelcome"] = "unwelcome"
     reason: str
+
+
+class Voice(Message):
+    """A program introduces itself beside its minder, on a connection of its own; then it says heartbeats alone.
+
+    Answered as a Hello is. `token` is the program's own, made from its run's (see `protocol.voice`).
+    """
+
+    t: Literal["voice"] = "voice"
+    wire: int = WIRE
+    token: str
+    pid: int
 
 
 class Ready(Message):
@@ -419,6 +432,7 @@ AnyMessage = Annotated[
     Hello
     | Welcome
     | Unwelcome
+    | Voice
     | Ready
     | Waiting
     | Command

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from protocol.botconfig import BotConfig, Frozen, Supervised
 
@@ -31,6 +31,9 @@ class ProgramConfig(Supervised):
     """With `ready = "started"`: it must have lived so long first."""
     watchdog_seconds: float = Field(0.0, ge=0, le=86_400)
     """It must say WATCHDOG=1 at least this often, else it hangs; 0: it need not."""
+    heartbeat: Literal["notify", "bus"] = "notify"
+    """How it says that it moves: WATCHDOG=1 on the notify socket, where `watchdog_seconds` asks for it; or heartbeats
+    that it must send over the bus itself, and hangs when it is silent for `heartbeat_timeout_seconds`."""
     stop_signal: StopSignal = "TERM"
     """Signal that asks it to stop; what is left after `stop_timeout_seconds` is killed."""
 
@@ -47,6 +50,13 @@ class ProgramConfig(Supervised):
         if not command[0].strip() or any("\0" in part for part in command):
             raise ValueError("the first text names an executable, and none holds a NUL")
         return command
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _one_watch(cls, heartbeat: str, info: ValidationInfo) -> str:
+        if heartbeat == "bus" and info.data.get("watchdog_seconds"):
+            raise ValueError('"bus" and watchdog_seconds exclude each other; leave one of them out')
+        return heartbeat
 
     @field_validator("environment")
     @classmethod

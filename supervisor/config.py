@@ -80,7 +80,7 @@ class SupervisorConfig(Frozen):
     heartbeat_interval_seconds: float = Field(1.0, ge=0.05, le=60)
     """How often bots report their progress."""
     heartbeat_timeout_seconds: float = Field(10.0, ge=0.5, le=600)
-    """A bot that is silent for so long hangs."""
+    """A bot that is silent for so long hangs; and so does a program with `heartbeat = "bus"`."""
     max_suspension_seconds: float = Field(60.0, ge=0, le=3600)
     """The longest that verdicts on hangs wait while the machine or the supervisor itself is starved."""
     orphan_after_seconds: float = Field(60.0, ge=1, le=86_400)

@@ -34,6 +34,27 @@ def judge(
     return None
 
 
+def judge_voice(
+    heard: float | None,
+    since: float,
+    progress_age: float,
+    limit: float,
+    heartbeat_interval: float,
+    heartbeat_timeout: float,
+    start_timeout: float,
+) -> str | None:
+    """Why a program that beats over the bus itself is judged hung, or None. All times in seconds.
+
+    `heard` is the time since its last heartbeat (None: not one yet), `since` that since its minder's Hello, from
+    which a new or an adopted one has `start_timeout` to be heard; the others as with `judge`.
+    """
+    if heard is None:
+        verdict = judge(since, 0.0, 0.0, "", heartbeat_interval, max(start_timeout, heartbeat_timeout))
+    else:
+        verdict = judge(heard, progress_age, limit, "no progress", heartbeat_interval, heartbeat_timeout)
+    return verdict and f"on the bus: {verdict}"
+
+
 def deadline_is_a_verdict(bot: Bot) -> bool:
     """Whether the bot's deadline, once applied, calls it hung: a living process that has not said Hello in time.
 

@@ -59,8 +59,7 @@ def _one(
     patience: float,
 ) -> bool:
     run = _restore(row, listed)
-    record.run = run
-    registry.by_token[run.token] = record
+    registry.take_over(record, run)
     post(events.AdoptStarted(record.bot_id, epoch=run.epoch, patience=patience))
     if listed is not None:
         return not listed.get("exited")  # a launcher tells the exits that it knows by itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocol.messages import Phase
 from protocol.process import cpu_seconds
@@ -16,6 +16,7 @@ from supervisor.policy.states import State
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.sampling import Sampling
+from supervisor.runtime.voices import VoiceState
 
 _SWEEP: Final = 0.5
 _LAG: Final = 1.0  # seconds that the loop may be late before its own verdicts are doubtful
@@ -25,6 +26,15 @@ _PHASES: Final = {phase.value: phase.name.lower() for phase in Phase} | {
     Phase.NOT_READY.value: "without READY=1",
     Phase.WATCHED.value: "without WATCHDOG=1",
 }
+
+
+class Still(NamedTuple):
+    """A run that does not move."""
+
+    record: Record
+    run: Run
+    verdict: str
+    pid: int  # whose use of the processor tells the cause of a trouble from its victims
 
 
 class Monitor:
@@ -72,30 +82,30 @@ class Monitor:
         found = list(self._motionless(now))
         if self._suspension.since is None or not self._suspension.longest:
             self._used.clear()
-            for record, run, verdict in found:
-                self._judge(record, run, verdict)
+            for one in found:
+                self._judge(one)
             return
         # One that has moved since it was first suspected begins anew: what it used in between was honest work.
-        self._used = {run.token: self._used.get(run.token, cpu_seconds(run.pid) or 0.0) for _, run, _ in found}
+        self._used = {one.run.token: self._used.get(one.run.token, cpu_seconds(one.pid) or 0.0) for one in found}
         if not self._suspension.exhausted(now):
             return
         if not self._suspension.victims_wait(now):
-            guilty = [record.bot_id for record, _, _ in found]
+            guilty = [one.record.bot_id for one in found]
         else:
             suspects = [
-                Suspect(record.bot_id, (cpu_seconds(run.pid) or 0.0) - self._used[run.token], verdict)
-                for record, run, verdict in found
+                Suspect(one.record.bot_id, (cpu_seconds(one.pid) or 0.0) - self._used[one.run.token], one.verdict)
+                for one in found
             ]
             guilty = [suspect.bot_id for suspect in health.after_suspension(suspects)]
-        by_id = {record.bot_id: (record, run, verdict) for record, run, verdict in found}
+        by_id = {one.record.bot_id: one for one in found}
         for bot_id in guilty:  # the heaviest first
-            self._judge(*by_id[bot_id])
+            self._judge(by_id[bot_id])
 
-    def _judge(self, record: Record, run: Run, verdict: str) -> None:
-        run.beat_at = 0.0  # judged once
-        self._post(events.Hung(record.bot_id, epoch=run.epoch, detail=verdict))
+    def _judge(self, one: Still) -> None:
+        one.run.beat_at = 0.0  # judged once
+        self._post(events.Hung(one.record.bot_id, epoch=one.run.epoch, detail=one.verdict))
 
-    def _motionless(self, now: float) -> Iterator[tuple[Record, Run, str]]:
+    def _motionless(self, now: float) -> Iterator[Still]:
         interval, patience = self._config.heartbeat_interval_seconds, self._config.heartbeat_timeout_seconds
         for record in self._registry.by_id.values():
             run = record.run
@@ -112,7 +122,22 @@ class Monitor:
                 beat.lag_ms / 1000 if beat else 0.0,
             )
             if verdict is not None:
-                yield record, run, verdict
+                yield Still(record, run, verdict, run.pid)
+            elif run.voice is not None and (beat is None or beat.phase != Phase.STOPPING):
+                verdict = self._of_voice(run.voice, record.settings.start_timeout_seconds, now)
+                if verdict is not None:
+                    yield Still(record, run, verdict, run.voice.pid or run.pid)
+
+    def _of_voice(self, voice: VoiceState, start_timeout: float, now: float) -> str | None:
+        return health.judge_voice(
+            now - voice.beat_at if voice.beat is not None else None,
+            now - voice.since,
+            voice.beat.progress_age_ms / 1000 if voice.beat else 0.0,
+            voice.beat.limit_ms / 1000 if voice.beat else 0.0,
+            self._config.heartbeat_interval_seconds,
+            self._config.heartbeat_timeout_seconds,
+            start_timeout,
+        )
 
     def _starved(self) -> bool:
         pressure = self._sampling.host.get("pressure") or {}

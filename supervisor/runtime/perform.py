@@ -19,6 +19,7 @@ from protocol import keys
 from protocol.messages import Command
 from protocol.process import ProcessIdentity, kernel_boot_id
 from protocol.spec import RunSpec
+from protocol.voice import remove_voice
 from store import bots as bot_table
 from store import runs as run_table
 from store.errors import StoreConflict
@@ -38,7 +39,7 @@ from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
-from supervisor.runtime.zap import BUS, KeyDoor
+from supervisor.runtime.zap import BUS, KeyDoor, run_user
 
 _EPOCH_BLOCK: Final = 16
 _FIRST_WORK: Final = 0.01  # seconds that a bot's first cycle waits for each other bot that is starting too
@@ -125,7 +126,7 @@ class Performer:
         if self.door is not None:
             run.keys = keys.new_pair()
             run.public_key = run.keys.public
-            self.door.admit(run.public_key, record.name, BUS)
+            self.door.admit(run.public_key, run_user(record.bot_id), BUS)
         ceiling = record.epoch_ceiling
         intent = Intent(
             bot_id=record.bot_id,
@@ -266,6 +267,8 @@ class Performer:
         self.cgroups.ended(record, run.epoch)
         if self.door is not None:
             self.door.forget(run.public_key)
+        if record.kind == "program":  # its minder does that, unless it was killed
+            asyncio.get_running_loop().run_in_executor(None, remove_voice, self.specs.run_dir, record.bot_id, run.epoch)
         at = clock.wall()
 
         def write(conn: Connection) -> None:

@@ -14,6 +14,7 @@ from protocol.keys import KeyPair
 from protocol.messages import BotFigures, Heartbeat
 from protocol.process import ProcessIdentity
 from protocol.programconfig import ProgramConfig, Settings
+from supervisor.runtime.voices import Voices, VoiceState
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Run:
     ready_at: float | None = None
     beat: Heartbeat | None = None
     beat_at: float = 0.0  # monotonic time of the last word
+    voice: VoiceState | None = None  # of a program that beats over the bus itself
     ended: bool = False
     last_words: str = ""  # the reason that it gave in its Bye
 
@@ -100,6 +102,7 @@ class Registry:
         self.gateways: dict[str, Record] = {}  # account -> its gateway
         self.by_route: dict[bytes, Record] = {}
         self.by_token: dict[str, Record] = {}
+        self.voices = Voices()  # of programs, beside the routes of their runs
         self.coming_up: set[int] = set()  # bots whose run is not ready yet
 
     def add(self, record: Record) -> None:
@@ -120,11 +123,17 @@ class Registry:
         """Begin the run of `epoch`: a token of its own, known before any process exists."""
         self.end_run(record)
         run = Run(epoch=epoch, token=secrets.token_hex(16), started_at=at, started=now)
-        record.run = run
-        self.by_token[run.token] = record
+        self.take_over(record, run)
         if record.kind == "bot":
             self.coming_up.add(record.bot_id)
         return run
+
+    def take_over(self, record: Record, run: Run) -> None:
+        """The record's run is this one, which may be older than this supervisor."""
+        record.run = run
+        self.by_token[run.token] = record
+        if record.kind == "program":
+            self.voices.expect(record, run)
 
     def end_run(self, record: Record) -> None:
         """The run of the record is no longer reachable."""
@@ -134,6 +143,7 @@ class Registry:
             run.ended = True
             self.by_token.pop(run.token, None)
             self.unroute(run)
+            self.voices.end(run)
 
     def route(self, record: Record, route: bytes) -> None:
         """The record's run speaks by this route from now on."""

@@ -21,6 +21,7 @@ class SpecMaker:
 
     config: Config
     data_dir: Path
+    run_dir: Path
     installation: str
     endpoints: Endpoints
     cgroups: Cgroups

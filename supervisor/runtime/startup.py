@@ -15,6 +15,7 @@ import zmq
 from protocol import keys
 from protocol.endpoints import run_directory
 from protocol.halts import HaltState
+from protocol.voice import sweep_voices
 from store import bots as bot_table
 from store import clients, journal, meta, samples
 from store import halts as halt_table
@@ -58,7 +59,7 @@ from supervisor.runtime.sampling import Sampling
 from supervisor.runtime.specs import SpecMaker
 from supervisor.runtime.stable import Stable
 from supervisor.runtime.throttling import Throttling
-from supervisor.runtime.zap import BUS, CONTROL, KeyDoor
+from supervisor.runtime.zap import BUS, CONTROL, KeyDoor, run_user
 
 _GATEWAYS_UP = 20.0
 _SAMPLE_PATIENCE = 1.0
@@ -117,7 +118,7 @@ class Builder:
         if self.door is not None and self.operator_keys is not None:
             self.door.admit(self.operator_keys.public, "operator", CONTROL)
             for row in open_runs:  # before the bind: a run that is refused once never asks again
-                self.door.admit(row.public_key or "", f"run of bot {row.bot_id}", BUS)
+                self.door.admit(row.public_key or "", run_user(row.bot_id), BUS)
         bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, config.accounts,
                          self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
         remote = self._remote()
@@ -132,7 +133,7 @@ class Builder:
         stable.halts = Halts(halted, stable.registry, stable.accounts, stable.chronicle, stable.commit)
         stable.halts.changed = stable.wake_waiters
         stable.cgroups = Cgroups(*find(config.supervisor.cgroup, installation[:12]))
-        specs = SpecMaker(config, self.data_dir, installation, bound.endpoints, stable.cgroups)
+        specs = SpecMaker(config, self.data_dir, self.run_dir, installation, bound.endpoints, stable.cgroups)
         performer = self._performer(stable, specs, queue)
         listener.performer = performer
         stable.throttling = Throttling(stable)
@@ -155,7 +156,10 @@ class Builder:
         listed = await self.launchers.find()
         alive = adopt(open_runs, listed, stable.registry, self.launchers, performer.old_runs, queue.post,
                       config.supervisor.adopt_timeout_seconds)  # fmt: skip
-        performer.reserve([one for one in stable.registry.by_id.values() if one.run is not None])
+        outlived = [one for one in stable.registry.by_id.values() if one.run is not None]
+        performer.reserve(outlived)
+        living = {(one.bot_id, one.run.epoch) for one in outlived if one.run is not None}
+        await asyncio.to_thread(sweep_voices, self.run_dir, living)
         self.on_exit = listener.exited
         for notice in notices:
             listener.exited(notice)
@@ -262,7 +266,7 @@ class Builder:
     def _speak(self, stable: Stable, bound: Bound) -> Listener:
         listener = Listener(stable, lock_path=lambda record: lock_path(self.data_dir, record))
         stable.bus = Bus(bound.bus, stable.registry, listener, stable.boot,
-                         self.config.supervisor.heartbeat_interval_seconds)  # fmt: skip
+                         self.config.supervisor.heartbeat_interval_seconds, keyed=self.tcp)  # fmt: skip
         stable.accounts = Accounts(stable.registry, stable.bus.send, stable.state, listener.fenced)
         return listener
 

@@ -22,6 +22,11 @@ VIEWER: Final = "viewer"
 log = logging.getLogger("stablehand.door")
 
 
+def run_user(bot_id: int) -> str:
+    """The user id of a run's key. It is that of its bot: the key of an older run is forgotten when that ends."""
+    return f"run of bot {bot_id}"
+
+
 class KeyDoor:
     """Answers ZAP requests of all CURVE sockets of a context from a set of known public keys."""
 

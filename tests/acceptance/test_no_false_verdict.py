@@ -1,6 +1,7 @@
 """The fault matrix of false verdicts: the machine, the clock or the supervisor misbehaves, and no healthy bot pays.
 
-Each case begins with bots that are well and ends with the same processes in the same epochs: none was called hung.
+Each case begins with bots that are well, and where it costs nothing a program that beats as they do, and ends with the
+same processes in the same epochs: none was called hung.
 """
 
 from __future__ import annotations
@@ -27,11 +28,23 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
 Make = Callable[..., Daemon]
 #: Much shorter than the faults last.
 IMPATIENT = "heartbeat_timeout_seconds = 1.0\nadopt_timeout_seconds = 1.0\n"
+_BEATING = """
+import time
+from protocol.beat import Beat
+with Beat.from_environment() as beat:
+    while True: beat.send(); time.sleep(0.05)
+"""
+#: Judged as the bots are, by heartbeats of its own.
+PROGRAM = f"""[[programs]]
+name = "beating"
+command = [{sys.executable!r}, "-c", '''{_BEATING}''']
+heartbeat = "bus"
+"""
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    text = config_text(supervisor=IMPATIENT, bots=bots(BUSY_BOTS))
+    text = config_text(supervisor=IMPATIENT, bots=bots(BUSY_BOTS) + PROGRAM)
     with shared_installation(tmp_path_factory.mktemp("verdicts"), text) as made:
         yield made.start()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 
+from protocol import codec
+from protocol.keys import KeyPair, secure_client
+from protocol.messages import Message, Unwelcome, Voice
 from tests.daemon import Daemon, bot_text, config_text
 from tests.support import eventually
 
@@ -119,6 +125,88 @@ def test_one_that_never_says_ready_is_a_hang(stable: Make) -> None:
     daemon.start()
     shown = eventually(lambda: one if len((one := daemon.ask("show", bot="mute"))["runs"]) > 1 else None, 15)
     assert "without READY=1" in shown["runs"][1]["reason"] and shown["counts"]["hang"] >= 1
+
+
+BEATING = """
+import os, time
+from protocol.beat import Beat
+with Beat.from_environment() as beat:
+    while not os.path.exists("hang"): beat.send(); time.sleep(0.02)
+    time.sleep(600)
+"""
+
+
+def told_of_the_bus(daemon: Daemon, name: str) -> Path:
+    """The file that the program was told of."""
+    _, child, *_ = pids_of(daemon, name)
+    return Path(psutil.Process(child).environ()["STABLEHAND_BUS"])
+
+
+def introduced_with(told: dict[str, str], token: str) -> Message:
+    """What the bus answers to who has this program's file, and another token."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as line:
+        line.linger = 0
+        secure_client(line, KeyPair(told["public_key"], told["secret_key"]), told["server_key"])
+        line.connect(told["bus"])
+        line.send(codec.encode(Voice(token=token, pid=os.getpid())))
+        assert line.poll(5000)
+        return codec.decode(line.recv_multipart()[-1])
+
+
+@pytest.mark.both_profiles
+def test_one_that_beats_over_the_bus_is_adopted_and_is_replaced_when_it_falls_silent(stable: Make) -> None:
+    settings = "max_suspension_seconds = 0\nheartbeat_timeout_seconds = 2\n"
+    mute = program("mute", "import time; time.sleep(600)", extra='heartbeat = "bus"\nstart_timeout_seconds = 5\n'
+                   'restart = "temporary"')  # fmt: skip
+    beating = program("beating", BEATING, extra='heartbeat = "bus"\ncwd = "here"')
+    brief = program("brief", BEATING, extra='heartbeat = "bus"\nrestart = "temporary"')
+    daemon = stable(config_text(supervisor=settings, bots=beating + mute + brief))
+    here = daemon.folder / "here"
+    here.mkdir()
+    daemon.start()
+    first = daemon.wait_state("beating", "running")
+    daemon.wait_state("brief", "running")
+
+    def beats_on() -> dict[str, Any]:
+        cycles = daemon.bot("beating")["cycles"]
+        return eventually(lambda: row if (row := daemon.bot("beating"))["cycles"] > cycles + 5 else None)
+
+    assert beats_on()["heartbeat_age_s"] < 1
+    pids, file = pids_of(daemon, "beating"), told_of_the_bus(daemon, "beating")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    told = json.loads(file.read_text())
+    refused = daemon.ask("host")["bad_frames"]
+    answer = introduced_with(told, "0" * 32)
+    assert isinstance(answer, Unwelcome) and answer.reason == "unknown run"
+    assert daemon.ask("host")["bad_frames"] == refused + 1
+    cycles = beats_on()["cycles"]
+
+    daemon.kill()
+    daemon.start()
+    daemon.wait_state("beating", "running")
+    eventually(lambda: daemon.bot("beating")["cycles"] > cycles, what="it is heard again")
+    assert (daemon.bot("beating")["epoch"], pids_of(daemon, "beating")) == (first["epoch"], pids)
+
+    (here / "hang").touch()
+    eventually(lambda: daemon.bot("beating")["epoch"] > first["epoch"], 15, what="it was replaced")
+    (here / "hang").unlink()
+    shown = eventually(lambda: one if len((one := daemon.ask("show", bot="beating"))["runs"]) > 1 else None)
+    assert shown["counts"]["hang"] == 1 and "on the bus: no heartbeat for" in shown["runs"][1]["reason"]
+    assert shown["runs"][1]["status"] & 0x7F == signal.SIGABRT
+    daemon.wait_state("beating", "running")
+    beats_on()
+    assert not file.exists() and told_of_the_bus(daemon, "beating").exists()
+
+    left = told_of_the_bus(daemon, "brief")
+    os.kill(daemon.bot("brief")["pid"], signal.SIGKILL)  # a minder that cannot clear up behind itself
+    daemon.wait_state("brief", "stopped")
+    eventually(lambda: not left.exists(), what="the file went with its run")
+
+    row = daemon.wait_state("mute", "stopped", 15)
+    assert "on the bus: no heartbeat for" in row["reason"] and daemon.ask("show", bot="mute")["counts"] == {"hang": 1}
+    daemon.wait_state("beating", "running")
+    assert daemon.down() == 0
+    assert daemon.processes() == [] and list(file.parent.glob("bus-*.json")) == []
 
 
 def test_a_file_that_cannot_be_executed_is_retried_with_backoff_and_the_reason_said(stable: Make) -> None:

@@ -48,7 +48,9 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
     """The figures of one bot. None is unknown."""
     bot, config, run = stable.bot(record), record.config, record.run
     alive = run is not None and not run.ended
-    beat = run.beat if run is not None and alive else None
+    # A program that beats over the bus itself is shown by its own word, not by its minder's.
+    word = (run.voice or run) if run is not None and alive else None
+    beat = word.beat if word is not None else None
     figures, sample = record.figures, record.sample if alive else None
     volume = figures.volume if figures else 0.0
     halted = stable.halts.why(record)
@@ -76,7 +78,7 @@ def row(stable: Stable, record: Record, now: float) -> dict[str, Any]:
         "held": bot.held,
         "restarts": bot.restarts,
         "uptime_s": round(now - run.started, 1) if run is not None and up else None,
-        "heartbeat_age_s": round(now - run.beat_at, 2) if run is not None and beat is not None else None,
+        "heartbeat_age_s": round(now - word.beat_at, 2) if word is not None and beat is not None else None,
         "cycles": beat.cycles if beat else 0,
         "errors": beat.errors if beat else 0,
         "last_bar": beat.bar_time if beat and beat.bar_time else None,

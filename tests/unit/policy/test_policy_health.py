@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.policy.health import Suspect, Suspension, after_suspension, judge
+from supervisor.policy.health import Suspect, Suspension, after_suspension, judge, judge_voice
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,27 @@ def test_verdicts(beat_age: float, progress_age: float, lag: float, verdict: str
 def test_a_phase_without_limit_and_a_slow_heartbeat() -> None:
     assert judge(1.0, 9999.0, 0.0, "idle", 1.0, 6.0) is None
     assert judge(20.0, 0.0, 30.0, "idle", 10.0, 6.0) is None
+
+
+@pytest.mark.parametrize(
+    ("heard", "since", "progress_age", "verdict"),
+    [
+        pytest.param(None, 29.0, 0.0, None, id="not_heard_yet"),
+        pytest.param(None, 30.5, 0.0, "on the bus: no heartbeat for 30 s", id="never_heard"),
+        pytest.param(5.9, 99.0, 0.0, None, id="well"),
+        pytest.param(6.1, 99.0, 0.0, "on the bus: no heartbeat for 6.1 s", id="silent"),
+        pytest.param(6.1, 7.0, 0.0, "on the bus: no heartbeat for 6.1 s", id="silent_soon_after_its_start"),
+        pytest.param(0.5, 99.0, 4.5, None, id="at_work"),
+        pytest.param(0.5, 99.0, 5.5, "on the bus: no progress for 5.5 s, 5 s allowed", id="alive_and_stuck"),
+    ],
+)
+def test_verdicts_on_programs(heard: float | None, since: float, progress_age: float, verdict: str | None) -> None:
+    assert judge_voice(heard, since, progress_age, 5.0, 1.0, 6.0, 30.0) == verdict
+
+
+def test_a_short_start_timeout_makes_nobody_hang_who_may_be_silent_longer() -> None:
+    assert judge_voice(None, 5.5, 0.0, 0.0, 1.0, 6.0, 2.0) is None
+    assert judge_voice(None, 6.5, 0.0, 0.0, 1.0, 6.0, 2.0) is not None
 
 
 def test_suspended_for_a_while_and_not_for_ever() -> None:

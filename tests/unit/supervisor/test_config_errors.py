@@ -12,6 +12,7 @@ from supervisor.config import Config, load
 SUPERVISOR = '[supervisor]\ndata_dir = "var"\n'  # lines 1 and 2
 ACCOUNT = SUPERVISOR + '[accounts.main]\nkind = "paper"\n'  # lines 3 and 4
 BOT = '[[bots]]\nname = "one"\nmarket = "EURUSD"\nstrategy = "MA_CROSSOVER"\n'
+PROGRAM = '[[programs]]\nname = "one"\ncommand = ["x"]\n'  # after ACCOUNT lines 5 to 7
 ONE = ACCOUNT + BOT  # lines 5 to 8: what is appended stands at line 9
 TWO = ONE + BOT.replace('"one"', '"two"')  # lines 9 to 12
 
@@ -57,6 +58,12 @@ MISTAKES: dict[str, tuple[str, int | None, tuple[str, ...]]] = {
     "text_for_a_whole_number": (ONE + 'priority = "5"\n', 9, ("priority = '5'", "a whole number")),
     "true_for_a_number": (ONE + "priority = true\n", 9, ("priority = true", "a whole number")),
     "number_for_a_text": (ONE.replace('"MA_CROSSOVER"', "5"), 8, ("strategy = 5", "a text")),
+    "unknown_heartbeat": (ACCOUNT + PROGRAM + 'heartbeat = "buss"\n', 8, ("heartbeat 'buss'", "did you mean 'bus'")),
+    "two_watches": (
+        ACCOUNT + PROGRAM + 'heartbeat = "bus"\nwatchdog_seconds = 5\n',
+        8,
+        ("heartbeat", "watchdog_seconds exclude each other"),
+    ),
     "text_for_a_list": (ACCOUNT + 'symbols = "EURUSD"\n', 5, ("symbols = 'EURUSD'", "a list")),
     "list_for_a_table": (ONE + "params = [1]\n", 9, ("params = [1]", "a table")),
     "number_for_a_table": ("supervisor = 5\n[accounts.main]\n", 1, ("supervisor is a table",)),

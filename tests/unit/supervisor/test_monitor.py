@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from protocol.messages import Phase
+from protocol.programconfig import ProgramConfig
+from protocol.progress import Progress
 from supervisor.config import SupervisorConfig
 from supervisor.policy import events as ev
 from supervisor.policy.fleet import Fleet
@@ -16,6 +19,7 @@ from supervisor.policy.states import Bot, State, Wanted
 from supervisor.runtime import clock, monitor
 from supervisor.runtime.monitor import Monitor
 from supervisor.runtime.registry import Record, Registry, Run
+from supervisor.runtime.voices import VoiceState
 
 
 class World:
@@ -81,6 +85,70 @@ def test_without_suspension_both_are_judged_when_they_are_silent(monkeypatch: py
     assert world.judged == []
     world.starved_until(1012.0)
     assert world.judged == [1, 2]
+
+
+def programs(patch: pytest.MonkeyPatch, longest: float) -> World:
+    """The same two as programs that beat over the bus: their minders are well, and they were last heard now."""
+    world = World(patch, longest)
+    for number, record in world.registry.by_id.items():
+        record.kind = "program"
+        record.program = ProgramConfig.model_validate({"name": record.name, "command": ["x"], "heartbeat": "bus"})
+        assert record.run is not None
+        voice = record.run.voice = VoiceState(since=world.now - 100.0, pid=100 + number)
+        voice.beat, voice.beat_at = Progress().beat(1, 0.0), world.now
+        record.run.pid = 200 + number
+    return world
+
+
+def minders_are_heard(world: World, phase: Phase = Phase.IDLE) -> None:
+    for record in world.registry.by_id.values():
+        assert record.run is not None
+        progress = Progress()
+        progress.move(phase, 30.0)
+        record.run.beat, record.run.beat_at = progress.beat(1, 0.0), world.now
+
+
+def test_a_program_that_does_not_beat_hangs_though_its_minder_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = programs(monkeypatch, longest=0.0)
+    for moment, judged in ((1009.0, []), (1011.0, [1, 2])):
+        world.now = moment
+        minders_are_heard(world)
+        world.monitor.sweep(world.now)
+        assert world.judged == judged
+
+
+def test_one_that_ends_by_itself_need_not_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = programs(monkeypatch, longest=0.0)
+    world.now = 1500.0
+    minders_are_heard(world, Phase.STOPPING)
+    world.monitor.sweep(world.now)
+    assert world.judged == []
+
+
+def test_one_that_was_never_heard_has_its_start_timeout_from_the_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = programs(monkeypatch, longest=0.0)
+    run = world.registry.by_id[1].run
+    assert run is not None
+    run.voice = VoiceState(since=world.now)  # as after an adoption
+    for moment, judged in ((1029.0, [2]), (1031.0, [2, 1])):
+        world.now = moment
+        minders_are_heard(world)
+        world.monitor.sweep(world.now)
+        assert [one for number, one in enumerate(world.judged) if one not in world.judged[:number]] == judged
+
+
+def test_while_the_machine_is_starved_programs_are_judged_by_their_own_use_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = programs(monkeypatch, longest=60.0)
+    for moment, judged in ((1059.0, []), (1065.0, [1]), (1119.0, [1]), (1125.0, [1, 2])):
+        while world.now < moment:
+            world.now += 1.0
+            minders_are_heard(world)
+            world.cpu[101] += 0.5
+            world.monitor.doubtful(2.0)
+            world.monitor.sweep(world.now)
+        assert sorted(set(world.judged)) == judged
 
 
 def test_a_deadline_that_was_noticed_late_is_doubtful_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
