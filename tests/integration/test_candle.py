@@ -42,7 +42,7 @@ def context() -> Iterator[zmq.Context[Any]]:
 
 def spec(folder: Path, number: int) -> RunSpec:
     return RunSpec(
-        kind="bot", token=f"t{number}", bot_id=number, epoch=1, name=f"bot{number}", installation="", data_dir="/",
+        kind="bot", token=f"t{number:03}", bot_id=number, epoch=1, name=f"bot{number}", installation="", data_dir="/",
         lock_path="", log_path="", bus=f"ipc://{folder / 'bus'}", market=f"ipc://{folder / 'market'}",
     )  # fmt: skip
 
