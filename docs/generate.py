@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from botproc import catalogue, loader
 from console import page as command_line
 from console import unit
+from docs.attributes import descriptions
 from protocol.botconfig import AccountConfig, BotConfig, SymbolTerms, Timeframe
 from protocol.guardlimits import GuardLimits
 from protocol.programconfig import GroupConfig, ProgramConfig
@@ -175,11 +176,11 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 
 def _section(title: str, model: type[BaseModel], text: str, *, whole: bool = False) -> str:
     rows = ["| key | value | default | |", "|---|---|---|---|"]
+    told = descriptions(model)
     for name, field in model.model_fields.items():
         if name in GuardLimits.model_fields and not whole:
             continue  # the same for both, in a section of their own
-        text = " ".join((field.description or "").split())
-        cells = (f"`{name}`", _value(field), _default(field), text)
+        cells = (f"`{name}`", _value(field), _default(field), told.get(name, ""))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return f"## {title}\n\n{text}\n\n" + "\n".join(rows) + "\n"
 

@@ -39,9 +39,7 @@ TIMEFRAME_SECONDS: Final[dict[str, int]] = {
 class Frozen(BaseModel):
     """A configuration: frozen, an unknown key is an error, and so is "5" where a number is wanted."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Supervised(Frozen):

@@ -12,9 +12,7 @@ from protocol.schedule import parse_hours
 class GuardLimits(BaseModel):
     """What a bot (or all bots of an account together) may do at the most. 0 is no limit, and what is not said is 0."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     max_daily_loss: float = Field(0.0, ge=0, le=1e12)
     """Loss of a server day, in the account's currency (closed today, and open now), at which entries end until the \

@@ -32,9 +32,7 @@ _SHARED: Final = frozenset({"path", "terminal_timeout_seconds"})
 class Mt5Keys(BaseModel):
     """Where a real terminal is, and how its account is logged in to."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     login: int = Field(0, ge=0, le=2**63 - 1)
     """`mt5`: number of the account."""

@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start may keep what they compile, as a user's do: hundreds of starts are in the suite."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked `both_profiles` run in each, unless one profile is asked for."""
     chosen = metafunc.config.getoption("--profile")
