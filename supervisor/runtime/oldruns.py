@@ -37,6 +37,7 @@ class OldRuns:
         self._lock_path = lock_path
         self._watched: dict[str, int] = {}  # run token -> pidfd, or -1 where it is polled
         self._tasks: set[asyncio.Task[None]] = set()
+        self._confirming: set[tuple[int, int]] = set()  # bot and pid
 
     def watch(self, record: Record, run: Run) -> None:
         """Tell the daemon when this process ends (its status is not ours to learn)."""
@@ -63,8 +64,13 @@ class OldRuns:
             signal_identity(identity, number, group=False)
 
     def confirm_dead(self, record: Record, pid: int) -> None:
-        """See the holder of the bot's lock dead (killing it when it does not leave), then post OldRunDead."""
-        self._spawn(self._confirm(record, pid))
+        """See `pid`, which holds the bot's lock, dead (killing it when it does not leave), then post OldRunDead.
+
+        Asked again with each attempt of the successor: one watch is enough for all of them.
+        """
+        if (record.bot_id, pid) not in self._confirming:
+            self._confirming.add((record.bot_id, pid))
+            self._spawn(self._confirm(record, pid))
 
     def close(self) -> None:
         """Stop watching."""
@@ -78,28 +84,28 @@ class OldRuns:
 
     async def _confirm(self, record: Record, pid: int) -> None:
         started = clock.now()
-        while True:
-            try:
-                # Holding the lock for a moment is the proof that nobody else does.
-                FileLock(self._lock_path(record)).release()
-                break
-            except LockHeld as held:
-                if clock.now() - started > _PATIENCE and held.pid:
-                    self._kill_holder(record, held.pid)
-            except OSError:
-                break
-            await asyncio.sleep(_POLL)
-        self._post(events.OldRunDead(record.bot_id))
-
-    def _kill_holder(self, record: Record, pid: int) -> None:
-        """Kill who holds the lock: the file is ours and private, so who holds it and wrote its pid there is a run."""
-        identity = identity_of(pid)
+        # Taken now, while it holds the lock: a pid that is given to somebody else later is never signalled. Our own
+        # pid stands in the file where we have looked for a moment whether the lock is free.
+        identity = identity_of(pid) if pid and pid != os.getpid() else None
         try:
-            FileLock(self._lock_path(record)).release()
-        except LockHeld as held:  # still, after its identity was taken: that pid was not given to somebody else
-            if identity is not None and held.pid == pid:
-                with contextlib.suppress(PermissionError):
-                    signal_identity(identity, _KILL, group=False)
+            while True:
+                try:
+                    # Holding the lock for a moment is the proof that nobody else does.
+                    FileLock(self._lock_path(record)).release()
+                    break
+                except LockHeld as held:
+                    # Who holds it now may be the successor, or another old run, of which the successor will tell.
+                    if held.pid and held.pid != pid:
+                        break
+                    if identity is not None and clock.now() - started > _PATIENCE:
+                        with contextlib.suppress(PermissionError):
+                            signal_identity(identity, _KILL, group=False)
+                except OSError:
+                    break
+                await asyncio.sleep(_POLL)
+        finally:
+            self._confirming.discard((record.bot_id, pid))
+        self._post(events.OldRunDead(record.bot_id))
 
     def _ended(self, record: Record, run: Run) -> None:
         fd = self._watched.pop(run.token, -1)
