@@ -56,7 +56,7 @@ class TerminalSide:
         self._inbox = inbox
         self._roster = roster
         self.ended = False  # the feed has no further step
-        self._reader = Reader(terminal, terminal.last_closed)
+        self._reader = Reader(terminal, terminal.last_closed, terminal.knows)
         self._deals = Deals(terminal, ledger, self._bot_of)
         self._memory = Memory(ledger, self._deals)
         account = spec.account

@@ -16,15 +16,14 @@ from broker import api
 from broker.functions import READS
 from broker.mt5.aliases import Aliases
 from broker.mt5.connection import (
-    Account,
     Answered,
     CallFailed,
     Connection,
     Do,
     Due,
     Event,
-    Kind,
     Looked,
+    LookFailed,
     Opened,
     OpenFailed,
     Tell,
@@ -34,6 +33,7 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
+from broker.mt5.troubles import Account, Kind
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
@@ -170,9 +170,11 @@ class Mt5Terminal:
 
     def _look(self) -> None:
         """Whose account it is, and whether it may trade."""
-        account, terminal = self._ask("account_info"), self._ask("terminal_info")
+        account = self._ask("account_info")
+        terminal = None if account is None else self._ask("terminal_info")
         if account is None or terminal is None:
-            return  # _ask has told why; what may pass by itself is looked at again in a moment
+            self._happened(LookFailed(int(self._error[0]), str(self._error[1])))
+            return
         self._happened(
             Looked(
                 login=int(account.login),
@@ -210,6 +212,10 @@ class Mt5Terminal:
             self._clock, _ = observe(self._clock, float(tick.time), self._utc(), fresh=False)
         self._polled.watch(symbol, timeframe, self.now)
 
+    def knows(self, symbol: str) -> bool:
+        """Whether the broker has this symbol, as was found out before: what is not found now may come back."""
+        return self._aliases.known(symbol) is not None
+
     def last_closed(self, symbol: str, timeframe: str) -> int | None:
         """Opening time of the last bar that `step` told."""
         return self._polled.closed(symbol, timeframe)
@@ -245,7 +251,9 @@ class Mt5Terminal:
             self._error = (api.RES_E_NOT_FOUND, str(error.args[0]))
             return failed
         except NotKnownYet as error:
-            self._error = error.why or self._error  # else that of the question for the symbols
+            code, text = error.why or self._error  # else that of the question for the symbols
+            # "Not found" was said of something else, and would be taken for a symbol that there never is.
+            self._error = (api.RES_E_FAIL if code == api.RES_E_NOT_FOUND else code, text)
             return failed
         value = self._ask(name, *args, **kwargs)
         if name in _OF_ACCOUNT and name != "order_send" and value is not None and not self._still_ours(name, value):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from broker import api
 from broker.client import AttachDenied, GatewayClient, GatewayDown
 from broker.market import from_bytes
 from protocol.messages import Attached, Bar, Figures, History, HistoryRow, OrderResult
@@ -20,7 +21,7 @@ from tests.support import eventually
 LOGIN = random.randrange(10**6, 10**9)  # a host has one gateway of an account: others may run these tests too
 ACCOUNT: dict[str, Any] = {
     "kind": "mt5", "path": "terminal", "login": LOGIN, "server": "Paper-Demo", "password_env": "MT5_PASSWORD",
-    "poll_seconds": 0.02, "reconnect_initial_seconds": 0.3, "reconnect_max_seconds": 0.3,
+    "poll_seconds": 0.02, "reconnect_initial_seconds": 0.15, "reconnect_max_seconds": 0.15,
     "terminal_timeout_seconds": 0.4,
 }  # fmt: skip
 MARKET = 'timeframe = "H1"\nbars_per_second = 3\nticks_per_bar = 3\nsymbols = ["EURUSD", "XAUUSD"]\n'
@@ -180,15 +181,19 @@ def test_bars_follow_each_other_and_orders_are_done(bot: Bot) -> None:
     assert written and not any(b"s3cret" in one for one in written)
 
 
+BLIND, IPC = "does not say whose account it has ({code}: ", "no connection to the terminal ({code}: "
+#: Code, its text, what the one line says.
+CODES = [
+    (-1, "Terminal: Call failed", BLIND), (-2, "Terminal: Invalid params", BLIND), (-3, "Terminal: No memory", BLIND),
+    (-4, "Terminal: Not found", BLIND), (-5, "Terminal: Invalid version", "MetaTrader5 do not fit ({code}: "),
+    (-6, "Terminal: Authorization failed", f"login {LOGIN} at Paper-Demo was refused"),
+    (-7, "Terminal: Unsupported", BLIND), (-8, "Auto-Trading using Python API disabled", "shuts Python out"),
+    (-10000, "IPC call failed", IPC), (-10001, "IPC send failed", IPC), (-10002, "IPC recv failed", IPC),
+    (-10003, "IPC initialize failed", IPC), (-10004, "No IPC connection", IPC), (-10005, "IPC timeout", IPC),
+]  # fmt: skip
 #: What is ordered -> what the one line says.
 TROUBLES: dict[str, tuple[dict[str, Any], str]] = {
-    "ipc_send": ({"fail": {"*": [-10001, "IPC send failed"]}}, "no connection to the terminal"),
-    "ipc_recv": ({"fail": {"*": [-10002, "IPC recv failed"]}}, "no connection to the terminal"),
-    "ipc_init": ({"fail": {"*": [-10003, "IPC initialize failed"]}}, "no connection to the terminal"),
-    "ipc_none": ({"fail": {"*": [-10004, "No IPC connection"]}}, "no connection to the terminal"),
-    "ipc_timeout": ({"fail": {"*": [-10005, "IPC timeout"]}}, "no connection to the terminal"),
-    "auth": ({"fail": {"*": [-6, "Terminal: Authorization failed"]}}, f"login {LOGIN} at Paper-Demo was refused"),
-    "api_off": ({"fail": {"*": [-8, "Auto-Trading using Python API disabled"]}}, "shuts Python out"),
+    **{f"code {code}": ({"fail": {"*": [code, text]}}, line.format(code=code)) for code, text, line in CODES},
     "api_flag": ({"terminal": {"tradeapi_disabled": True}}, "shuts Python out"),
     "switched": ({"account": {"login": 42}}, f"logged in to 42, not to {LOGIN}"),
     "offline": ({"terminal": {"connected": False}}, "no connection to the broker"),
@@ -227,11 +232,20 @@ def stale(bot: Bot) -> Any:
     )
 
 
-@pytest.mark.parametrize("code", [-1, -2])
-@pytest.mark.parametrize("fn", ["positions_get", "copy_rates_from_pos", "symbol_info"])
+def test_every_failure_code_of_the_package_is_provoked() -> None:
+    codes = {value for name, value in vars(api).items() if name.startswith("RES_E_")}
+    assert len(codes) == 14
+    assert codes == {code for code, _, _ in CODES}
+
+
+#: One function that fails by itself: (function, code).
+CALLS = [(fn, code) for fn in ("positions_get", "copy_rates_from_pos", "symbol_info") for code in (-1, -4)]
+
+
+@pytest.mark.parametrize(("fn", "code"), [*CALLS, ("positions_get", -2), ("positions_get", -3), ("positions_get", -7)])
 def test_a_call_that_fails_holds_the_bot_and_passes(bot: Bot, fn: str, code: int) -> None:
-    bot.rig.order(fail={fn: [code, "Terminal: Call failed"]})
-    assert "Terminal: Call failed" in eventually(lambda: failing(bot.client), what="the failure is seen")
+    bot.rig.order(fail={fn: [code, "Terminal: it failed"]})
+    assert "Terminal: it failed" in eventually(lambda: failing(bot.client), what="the failure is seen")
     bot.rig.order()
     attach(bot.client)
     assert bot.enter().status == "done"
@@ -244,6 +258,17 @@ def failing(client: GatewayClient) -> str:
     except GatewayDown as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize("code", [-2, -3, -5, -10000])
+def test_an_order_that_fails_at_the_package_is_looked_for_and_no_other_is_sent(bot: Bot, code: int) -> None:
+    bot.rig.order(fail={"order_send": [code, "it failed"]})
+    result = bot.enter()
+    assert (result.status, result.reason) == ("refused", "not executed: the terminal shows no trace of it"), result
+    bot.rig.order()
+    attach(bot.client)
+    assert bot.enter().status == "done"
+    assert bot.deals() == 1
 
 
 def test_an_order_without_an_answer_is_found_not_sent_again(bot: Bot) -> None:
