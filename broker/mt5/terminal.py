@@ -130,6 +130,7 @@ class Mt5Terminal:
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
         self._connection, actions = decide(self._connection, event, self._mono(), self._account)
+        self._was_readable = self._was_readable and self._connection.readable  # also where it is back by the next look
         for action in actions:
             if isinstance(action, Tell):
                 (log.error if action.bad else log.info)("%s", action.line)
