@@ -246,6 +246,7 @@ class Mt5Terminal:
             return self._away(failed)
         if name.startswith("history_"):
             args = tuple(min(one, _LATEST) if isinstance(one, int) else one for one in args)
+        group = kwargs.get("group")
         try:
             args, kwargs = self._names.translated(name, args, kwargs)
         except LookupError as error:
@@ -261,7 +262,7 @@ class Mt5Terminal:
             return self._away(failed)
         if name == "order_send" and value is not None:
             self._happened(Answered(int(value.retcode)))
-        return self._names.renamed(name, value)
+        return self._names.renamed(name, value, group)
 
     def _ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """The package itself; a failure is an event of the connection, whatever it was."""
