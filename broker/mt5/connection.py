@@ -16,6 +16,8 @@ from broker.mt5.troubles import CAREFULLY, HOLDING, Account, Kind, kind_of, line
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
+#: Seconds after which an account that another gateway holds is asked for again, at most: it costs nothing.
+LONGEST_LOCK_WAIT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,5 +211,6 @@ def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connec
 def _closed(state: Connection, kind: Kind, line: str, now: float, account: Account) -> tuple[Connection, list[Action]]:
     state, actions = _begin(state, kind, line, now)
     factor = CAREFUL if kind in CAREFULLY else 1.0
-    wait = min(account.first_wait * 2.0 ** min(state.failures, 30), account.longest_wait) * factor
+    longest = min(account.longest_wait, LONGEST_LOCK_WAIT) if kind is Kind.TAKEN else account.longest_wait
+    wait = min(account.first_wait * 2.0 ** min(state.failures, 30), longest) * factor
     return replace(state, opened=False, failures=state.failures + 1, next_try=now + wait), actions

@@ -33,11 +33,11 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
-from broker.mt5.troubles import Account, Kind
+from broker.mt5.troubles import Account, Kind, taken
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.locks import FileLock
+from protocol.locks import FileLock, LockHeld
 
 FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
 _YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
@@ -68,6 +68,7 @@ class Mt5Terminal:
         file: Path,
         base_dir: Path,
         tell: Callable[[str, bool], None],
+        hold: Callable[[], FileLock] | None = None,
         mono: Callable[[], float] = time.monotonic,
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -87,7 +88,8 @@ class Mt5Terminal:
         self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick)
         self._was_readable = False
-        self.lock: FileLock | None = None  # of the account on this host; let go of at the end
+        self._hold = hold
+        self._lock: FileLock | None = None  # of the account on this host; let go of at the end
 
     # --- for any thread ------------------------------------------------------------------------------
 
@@ -122,10 +124,12 @@ class Mt5Terminal:
 
     def close(self) -> None:
         """Let go of the terminal, which goes on by itself."""
-        self._shutdown()
+        if self._lock is not None or self._hold is None:  # else it is another gateway's
+            self._shutdown()
         self._connection = Connection()
-        if self.lock is not None:
-            self.lock.release()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
@@ -141,6 +145,12 @@ class Mt5Terminal:
                 self._look()
 
     def _open(self) -> None:
+        if self._hold is not None and self._lock is None:
+            try:
+                self._lock = self._hold()
+            except (LockHeld, OSError) as error:
+                self._happened(OpenFailed(api.RES_E_FAIL, taken(self._account, error), Kind.TAKEN))
+                return
         if self._path and not Path(self._path).exists():
             self._happened(OpenFailed(api.RES_E_NOT_FOUND, "", Kind.MISSING))
             return

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from broker import api
+from protocol.locks import LockHeld
 
 
 class Kind(Enum):
@@ -17,6 +18,7 @@ class Kind(Enum):
     LOGIN = "login"  # the broker or the terminal refused the login
     VERSION = "version"
     API_OFF = "api off"  # Python is shut out in the terminal's options
+    TAKEN = "taken"  # another gateway of this host holds the account
     SECRET = "secret"  # the password cannot be read
     OTHER_ACCOUNT = "other account"
     FAILING = "failing"  # it is connected to, and cannot answer what account it is
@@ -27,7 +29,7 @@ class Kind(Enum):
 
 
 #: Nothing can be read: the terminal is opened again.
-CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kind.API_OFF, Kind.SECRET})
+CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kind.API_OFF, Kind.SECRET, Kind.TAKEN})
 CAREFULLY: Final = frozenset({Kind.LOGIN, Kind.VERSION, Kind.SECRET})
 #: What is read belongs to somebody else, or may be old: no bot begins.
 HOLDING: Final = CLOSED | {Kind.OTHER_ACCOUNT, Kind.OFFLINE, Kind.FAILING}
@@ -73,7 +75,7 @@ def line_of(kind: Kind, account: Account, code: int, text: str, login: int = 0) 
                 "the terminal shuts Python out; clear Tools > Options > Expert Advisors > "
                 "Disable algorithmic trading via external Python API"
             )
-        case Kind.SECRET:
+        case Kind.SECRET | Kind.TAKEN:
             return text
         case Kind.OTHER_ACCOUNT:
             return f"the terminal is logged in to {login}, not to {account.login}; nothing is sent until it is back"
@@ -87,3 +89,16 @@ def line_of(kind: Kind, account: Account, code: int, text: str, login: int = 0) 
             return f"the server takes no orders of programs on {account.login}; ask the broker"
         case Kind.READ_ONLY:
             return f"login {account.login} may only read; log in with the trading password, not the investor's"
+
+
+def taken(account: Account, error: LockHeld | OSError) -> str:
+    """Why the account's lock on this host cannot be had: who holds it, and what to do."""
+    whose = f"login {account.login} at {account.server}" if account.server else f"login {account.login}"
+    if isinstance(error, LockHeld):
+        holder = f"process {error.pid}" if error.pid else "another process"
+        where = f", data in {error.note}" if error.note else ""
+        return f"{whose} has a gateway on this host already ({holder}{where}); stop that one: then this one takes over"
+    return (
+        f"{whose} cannot be locked on this host: {error.filename}: {error.strerror}; it is another user's: "
+        "stop the gateway there and remove the file"
+    )

@@ -347,3 +347,31 @@ def test_the_servers_clock_is_found_out(tmp_path: Path, rig: Mt5Rig) -> None:
     Bot(rig)
     told = eventually(lambda: rig.rows("INFO"), what="the offset is told")
     assert told[0].text == "the server's time is UTC+3"
+
+
+def test_an_account_that_another_installation_holds_is_waited_for(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    account = ACCOUNT | {"login": LOGIN + 2}
+    with (
+        environment(folders[0]), Mt5Rig(folders[0], account) as first,
+        environment(folders[1]), Mt5Rig(folders[1], account) as second,
+    ):  # fmt: skip
+        holder = first.start()
+        first.ready()
+        attach(Bot(first).client)
+        process = second.start()
+        second.ready()
+        where = f"(process {holder.pid}, data in {folders[0]})"
+        line = f"login {LOGIN + 2} at Paper-Demo has a gateway on this host already {where}"
+        eventually(lambda: second.trouble.startswith(line), what="it is shown who holds it")
+        second.supervisor.fence(1, 1)
+        second.supervisor.roster((1, "EURUSD"))
+        assert line in refused(second.client(1, 1))
+        holder.kill()
+        bot = Bot(second)
+        bot.done()
+        assert process.poll() is None and len(second.supervisor.hellos) == 1, "it is the same process"
+        told = [row.text for row in second.rows("ALERT")], [row.text for row in second.rows("INFO")]
+        assert len(told[0]) == len(told[1]) == 1 and line in told[0][0] and told[1][0].startswith("over after"), told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.mt5.connection import (
@@ -55,6 +57,16 @@ def test_waits_double_and_end_at_the_longest() -> None:
         waits.append(state.next_try - now)
         now = state.next_try
     assert waits == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_an_account_that_another_holds_is_asked_for_again_within_seconds() -> None:
+    state, now, waits = Connection(), 0.0, []
+    for _ in range(5):
+        state, actions = decide(state, OpenFailed(-1, "it is taken", Kind.TAKEN), now, replace(ME, longest_wait=60.0))
+        assert actions == ([Tell("it is taken", bad=True)] if now == 0.0 else [])
+        waits.append(state.next_try - now)
+        now = state.next_try
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0] and state.holding == "it is taken"
 
 
 def test_a_refused_login_is_tried_seldom() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import types
@@ -21,6 +22,8 @@ from broker.mt5.symbols import base_of, fits, resolve
 from broker.mt5.terminal import Mt5Terminal
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
+from protocol.locks import FileLock
+from tests.support import eventually
 
 # --- the clock -----------------------------------------------------------------------------------------
 
@@ -330,11 +333,35 @@ def test_what_is_missing_is_one_line(
 def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STABLEHAND_MT5_MODULE", "broker.paper")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    first = open_mt5(config(), name="live", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
-    with pytest.raises(InvalidInput, match="login 7 has a gateway on this host already"):
-        open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
+    here, there, lines = tmp_path / "here", tmp_path / "there", list[str]()
+
+    def opened(folder: Path) -> Mt5Terminal:
+        keys = config(password_env="NOT_SET")
+        return open_mt5(keys, name="live", folder=folder, base_dir=tmp_path, tell=lambda line, _bad: lines.append(line))
+
+    first, second = opened(here), opened(there)
+    first.tend()
+    assert "NOT_SET" in first.held() and len(lines) == 1
+    second.tend()
+    line = (
+        f"login 7 at Broker-Live has a gateway on this host already (process {os.getpid()}, data in {here.resolve()})"
+    )
+    assert second.held().startswith(line) and lines[1:] == [second.held()]
+    second.tend()
     first.close()
-    open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None).close()
+    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], what="the second takes over")
+    second.close()
+
+
+def test_a_lock_of_another_user_is_one_line(tmp_path: Path) -> None:
+    def hold() -> FileLock:
+        raise PermissionError(13, "Permission denied", "/tmp/x.lock")
+
+    terminal = Mt5Terminal(
+        Module(), config(), file=tmp_path / "s", base_dir=tmp_path, tell=lambda _l, _b: None, hold=hold
+    )
+    terminal.tend()
+    assert "cannot be locked on this host: /tmp/x.lock: Permission denied; it is another user's" in terminal.held()
 
 
 def test_without_the_package_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
