@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -171,6 +172,7 @@ def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: boo
         "bar_seq": pack(bar_seq),
         "lockstep": pack(lockstep),
         "time": pack(float(view.time)),
+        "clock": pack(time.monotonic()),
     }
     parts = [packer.pack_map_header(len(fields))]
     for name, value in fields.items():

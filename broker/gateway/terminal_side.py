@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ class TerminalSide:
 
         def there() -> None:
             value, error = self._reader.call(call.fn, call.args, call.kwargs)
-            self._inbox.post(answer, encode(CallResult(id=call.id, value=value, error=error)))
+            self._inbox.post(answer, encode(CallResult(id=call.id, value=value, error=error, clock=time.monotonic())))
 
         self._thread.submit(Urgency.READ, there)
 

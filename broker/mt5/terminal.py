@@ -101,7 +101,7 @@ class Mt5Terminal:
     @property
     def now(self) -> int:
         """The server's clock, in its own seconds; 0 before anything is known of it."""
-        return self._clock.now(self._utc())
+        return self._clock.now(self._mono())
 
     def held(self) -> str:
         """Why no bot may begin; empty when one may."""
@@ -206,21 +206,21 @@ class Mt5Terminal:
         if not self._connection.readable:
             return Step(self.now, ())
         quotes = self._polled.quotes()
-        utc = self._utc()
+        utc, mono = self._utc(), self._mono()
         for quote in quotes.values():
             stamp = quote.tick.time_msc / 1000 if quote.tick.time_msc else float(quote.tick.time)
-            self._clock, line = observe(self._clock, stamp, utc, fresh=quote.fresh)
+            self._clock, line = observe(self._clock, stamp, utc, mono, fresh=quote.fresh)
             if line:
                 log.info("%s", line)
                 self._tell(line, False)
-        now = self._clock.now(utc)
-        return Step(now, self._polled.step(quotes, now, self._mono()))
+        now = self._clock.now(mono)
+        return Step(now, self._polled.step(quotes, now, mono))
 
     def follow(self, symbol: str, timeframe: str) -> None:
         """A bot wants these bars."""
         tick = self._tick(symbol)
         if tick is not None:
-            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), fresh=False)
+            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), self._mono(), fresh=False)
         self._polled.watch(symbol, timeframe, self.now)
 
     def knows(self, symbol: str) -> bool:

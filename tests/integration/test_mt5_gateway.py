@@ -15,6 +15,7 @@ from broker import api
 from broker.client import AttachDenied, GatewayClient, GatewayDown
 from broker.market import from_bytes
 from protocol.messages import Attached, Bar, Figures, History, HistoryRow, OrderResult
+from tests.clockstep import WallClock
 from tests.gateway_rig import Rig
 from tests.support import eventually
 
@@ -337,16 +338,24 @@ def test_gold_is_traded_under_the_brokers_name(bot: Bot) -> None:
         attach(silver, "XAGUSD")
 
 
-def test_the_servers_clock_is_found_out(tmp_path: Path, rig: Mt5Rig) -> None:
+def test_the_servers_clock_is_found_out_and_a_wall_clock_that_is_set_ends_no_bar(tmp_path: Path, rig: Mt5Rig) -> None:
     (tmp_path / "terminal" / "paper.toml").write_text(
         'timeframe = "M1"\nbars_per_second = 0.1\nticks_per_bar = 60\nprice_model = "ohlc"\n'
     )
     rig.order(ahead=3 * 3600)
-    rig.start()
+    clock = WallClock(tmp_path)
+    with pytest.MonkeyPatch.context() as there:
+        for name, value in clock.environment.items():
+            there.setenv(name, value)
+        rig.start()
     rig.ready()
-    Bot(rig)
+    bot = Bot(rig)
     told = eventually(lambda: rig.rows("INFO"), what="the offset is told")
     assert told[0].text == "the server's time is UTC+3"
+    clock.step(3600)
+    rows = eventually(lambda: rows if len(rows := rig.rows("INFO")) > 1 else None, 15.0, what="it is noticed")
+    assert rows[1].text == "this host's clock was set by +3600 s; the server's goes on, and is UTC+2 by it now"
+    assert bot.feed.read() == [], "the hour has just begun"
 
 
 def test_an_account_that_another_installation_holds_is_waited_for(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def ticks(
     told = ""
     for number in range(count):
         utc = at + number * every
-        state, line = observe(state, utc + ahead, utc, fresh=True)
+        state, line = observe(state, utc + ahead, utc, utc, fresh=True)
         told = told or line
     return state, told
 
@@ -53,7 +53,7 @@ def test_the_zone_is_told_from_fresh_ticks(ahead: float, zone: str) -> None:
 def test_old_ticks_tell_no_zone() -> None:
     state = ServerTime()
     for number in range(10):
-        state, line = observe(state, UTC - 7200, UTC + number, fresh=False)
+        state, line = observe(state, UTC - 7200, UTC + number, UTC + number, fresh=False)
         assert line == ""
     assert state.offset is None and state.now(UTC + 50) == int(UTC - 7200)
 
@@ -72,6 +72,32 @@ def test_summer_time_is_noticed_and_one_odd_tick_is_not() -> None:
     assert told == "the server's time is UTC+3 now; it was UTC+2" and state.offset == 10800
     back, told = ticks(state, 7200, 8, at=UTC + 90)
     assert told and back.now(UTC + 98) == int(UTC + 98 + 7200)
+
+
+@pytest.mark.parametrize("step", [3600, -3600, 400, 86_400])
+def test_a_wall_clock_that_is_set_moves_no_bar(step: int) -> None:
+    state, _ = ticks(ServerTime(), 7200, 9)
+    told, clocks = [], []
+    for second in range(9, 30):
+        mono = UTC + second
+        clocks.append(state.now(mono))
+        state, line = observe(state, mono + 7200, mono + step, mono, fresh=True)
+        told += [line] if line else []
+    assert clocks == [int(UTC + 7200 + second) for second in range(9, 30)]
+    zone = "UTC+1" if step > 0 else "UTC+3"
+    line = f"this host's clock was set by {step:+d} s; the server's goes on, and is {zone} by it now"
+    assert told == ([line] if abs(step) == 3600 else [])
+    assert state.now(UTC + 1000) == int(UTC + 7200 + 1000)
+    state, line = observe(state, UTC + 3600, UTC + step, UTC + 31, fresh=True)  # an old one, of a symbol just chosen
+    assert state.now(UTC + 32) == int(UTC + 7200 + 32)
+
+
+def test_a_host_that_slept_goes_on_with_the_next_tick() -> None:
+    """The monotonic clock stands while a host sleeps; the wall clock does not."""
+    state, _ = ticks(ServerTime(), 7200, 9)
+    assert state.now(UTC + 10) == int(UTC + 7210)
+    state, line = observe(state, UTC + 5000 + 7200, UTC + 5000, UTC + 11, fresh=True)
+    assert line == "" and state.now(UTC + 12) == int(UTC + 5000 + 7200 + 1)
 
 
 # --- symbols -------------------------------------------------------------------------------------------
