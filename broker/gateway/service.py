@@ -258,6 +258,7 @@ class Gateway:
         former = {magic: entry.model_copy(update={"running": False}) for magic, entry in self._roster.items()}
         self._roster = {**former, **{entry.magic: entry for entry in roster.bots}}
         self._door.roster(roster.bots)
+        self._side.follow()
 
     def _command(self, command: Command) -> None:
         if command.verb == "stop":

@@ -163,6 +163,11 @@ class TerminalSide:
 
         self._thread.submit(Urgency.STEP, there)
 
+    def follow(self) -> None:
+        """The roster is another: have the bars of its bots told, also of those that have not attached yet."""
+        if self._may_be_away:
+            self._thread.submit(Urgency.READ, self._follow)
+
     def pulse(self) -> None:
         """Have the thread show that it moves, finish what is left over, and read the figures."""
         self._thread.submit(Urgency.READ, self._pulse)
@@ -252,6 +257,16 @@ class TerminalSide:
             self._deals.looked = False
             self._reader.changed()
             self._deals.collect()
+            self._follow()
+
+    def _follow(self) -> None:
+        """Runs that an earlier gateway served hear by the next bar that there is another, and attach to it."""
+        if self.terminal.held():
+            return
+        wanted = {(one.symbol, one.timeframe) for one in self._roster().values() if one.running and one.symbol}
+        for symbol, timeframe in sorted(wanted):
+            if self.terminal.last_closed(symbol, timeframe) is None:
+                self.terminal.follow(symbol, timeframe)
 
     def _barred(self, look: bool) -> str:
         reason = self.terminal.barred(look=look)

@@ -384,3 +384,23 @@ def test_an_account_that_another_installation_holds_is_waited_for(tmp_path: Path
         assert process.poll() is None and len(second.supervisor.hellos) == 1, "it is the same process"
         told = [row.text for row in second.rows("ALERT")], [row.text for row in second.rows("INFO")]
         assert len(told[0]) == len(told[1]) == 1 and line in told[0][0] and told[1][0].startswith("over after"), told
+
+
+def test_a_run_hears_by_the_next_bar_that_there_is_another_gateway(rig: Mt5Rig) -> None:
+    """Its terminal is polled: without being told whose bars to look at, the new one would publish none."""
+    first = rig.start()
+    rig.ready()
+    bot = Bot(rig)
+    assert bot.bar().gateway_boot == bot.attached.gateway_boot
+    first.kill()
+    first.wait(10)
+    bot.feed.read()
+    greeted = len(rig.supervisor.hellos)
+    rig.start()
+    eventually(lambda: len(rig.supervisor.hellos) > greeted, 20.0, what="the next gateway")
+    rig.supervisor.fence_again()
+    rig.supervisor.roster((1, "EURUSD"))
+    heard = eventually(lambda: [bar for bar in bot.feed.read() if bar.gateway_boot != bot.attached.gateway_boot], 10.0)
+    assert heard[0].symbol == "EURUSD"
+    bot.attached = attach(bot.client)
+    bot.done()
