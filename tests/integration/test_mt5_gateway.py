@@ -340,7 +340,8 @@ def test_gold_is_traded_under_the_brokers_name(bot: Bot) -> None:
 
 def test_the_servers_clock_is_found_out_and_a_wall_clock_that_is_set_ends_no_bar(tmp_path: Path, rig: Mt5Rig) -> None:
     (tmp_path / "terminal" / "paper.toml").write_text(
-        'timeframe = "M1"\nbars_per_second = 0.1\nticks_per_bar = 60\nprice_model = "ohlc"\n'
+        # Hardly quicker than a real one: its clock must look like a zone's for as long as this takes.
+        'timeframe = "M1"\nbars_per_second = 0.03\nticks_per_bar = 60\nprice_model = "ohlc"\n'
     )
     rig.order(ahead=3 * 3600)
     clock = WallClock(tmp_path)
