@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import faults, growth, heartbeats, parts, status
+from bench import backtest, faults, growth, heartbeats, parts, status
 from bench.part import Part
 from bench.peers import part as peers
 
@@ -18,4 +18,5 @@ PARTS: Final[tuple[Part, ...]] = (
     peers.PART,
     growth.PART,
     faults.PART,
+    backtest.PART,
 )

@@ -85,6 +85,7 @@ class GatewayClient:
         self._socket.connect(spec.orders)
         self._call_id = 0
         self._order_seq = 0
+        self._heard: tuple[float, float] | None = None  # the gateway's clock as it said it, and ours when it came
         self.attached: Attached | None = None
 
     @property
@@ -103,6 +104,7 @@ class GatewayClient:
         until = time.monotonic() + timeout
         spec = self._spec
         self._drop_leftovers()
+        self._heard = None  # the clock of another process
         message = Attach(
             installation=spec.installation,
             bot_id=spec.bot_id,
@@ -162,6 +164,7 @@ class GatewayClient:
     ) -> Order:
         """An order with the next number of this run, decided now, for the gateway that it is attached to."""
         self._order_seq += 1
+        now = time.monotonic()
         return Order(
             installation=self._spec.installation,
             bot_id=self._spec.bot_id,
@@ -171,8 +174,10 @@ class GatewayClient:
             decision=decision,
             bar_time=bar_time,
             decided_at=time.time(),
-            decided_mono=time.monotonic(),
+            decided_mono=now,
             boot_id=kernel_boot_id(),
+            # Its clock was further when that came here: what is counted on from there makes no decision younger.
+            decided_clock=self._heard[0] + (now - self._heard[1]) if self._heard else 0.0,
             action=action,
             symbol=symbol,
             magic=self._spec.magic,
@@ -253,6 +258,9 @@ class GatewayClient:
                 continue
             except BadFrame:
                 continue  # a newer gateway's word that this version does not know
+            clock = getattr(message, "clock", 0.0)
+            if clock:
+                self._heard = clock, time.monotonic()
             if isinstance(message, kinds) and fits(message):
                 return message
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -123,3 +124,11 @@ class Terminal(Protocol):
     def history_orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...] | None: ...
     def history_deals_total(self, date_from: When, date_to: When) -> int | None: ...
     def history_deals_get(self, *args: Any, **kwargs: Any) -> tuple[TradeDeal, ...] | None: ...
+
+
+def in_group(symbol: str, group: str) -> bool:
+    """Whether a group like `*,!EUR*` has the symbol: some mask fits, and none that begins with `!` does."""
+    masks = [mask.strip() for mask in group.split(",") if mask.strip()]
+    if any(fnmatchcase(symbol, mask[1:]) for mask in masks if mask.startswith("!")):
+        return False
+    return any(fnmatchcase(symbol, mask) for mask in masks if not mask.startswith("!"))

@@ -21,6 +21,10 @@ class Steady:
     def follow(self, symbol: str, timeframe: str) -> None:
         """A bot wants these bars."""
 
+    def knows(self, symbol: str) -> bool:
+        """Whether the symbol is there although it is not found now: here what is not found never is."""
+        return False
+
     def last_closed(self, symbol: str, timeframe: str) -> int | None:
         """Opening time of the last bar that `step` told; None: every closed bar was."""
         return None

@@ -12,16 +12,20 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from protocol.errors import StablehandError
+
+_NOTE: Final = 300  # letters of a note
 
 
 class LockHeld(StablehandError):
     """Another process holds the lock."""
 
-    def __init__(self, path: Path, pid: int | None) -> None:
+    def __init__(self, path: Path, pid: int | None, note: str = "") -> None:
         self.path = path
         self.pid = pid
+        self.note = note
         holder = f"process {pid}" if pid else "another process"
         super().__init__(f"{path} is locked by {holder}", code="conflict")
 
@@ -29,12 +33,13 @@ class LockHeld(StablehandError):
 class FileLock:
     """An exclusive lock, taken in the constructor and held until `release` or the end of the process.
 
-    Raises LockHeld (with the holder's pid where the file tells it) when another process has it.
+    Raises LockHeld (with the holder's pid and note where the file tells them) when another process has it.
+    `note` is one line for whoever meets the lock; a file is locked either always with one, or never.
     Open it after a fork, never before: a lock belongs to the open file, which a fork shares. `inherited` is the
     descriptor that an earlier image of this very process left open; it is used when it is of that file.
     """
 
-    def __init__(self, path: Path, *, inherited: int = -1) -> None:
+    def __init__(self, path: Path, *, inherited: int = -1, note: str = "") -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
         if _is_of(inherited, path):
@@ -47,13 +52,14 @@ class FileLock:
                 self._fd = os.open(path, flags, 0o600)
         os.set_inheritable(self._fd, False)
         if not _try_lock(self._fd):
-            pid = _holder(self._fd)
+            pid, said = _holder(self._fd), _note(self._fd)
             os.close(self._fd)
             self._fd = -1
-            raise LockHeld(path, pid)
+            raise LockHeld(path, pid, said)
         # The pid is written to a fixed width and in place, so that a reader never sees half of it.
         try:
-            _pwrite(self._fd, f"{os.getpid():>12}\n".encode())
+            said = f"{note.splitlines()[0][:_NOTE]}\n" if note else ""
+            _pwrite(self._fd, f"{os.getpid():>12}\n{said}".encode())
         except OSError:  # the disk is full: better no pid than that of an earlier holder
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
@@ -112,6 +118,12 @@ def _holder(fd: int) -> int | None:
     os.lseek(fd, 0, os.SEEK_SET)
     text = os.read(fd, 13).strip()
     return int(text) if text.isdigit() else None
+
+
+def _note(fd: int) -> str:
+    """The holder's second line; what may stand behind that is of an earlier holder."""
+    os.lseek(fd, 13, os.SEEK_SET)
+    return os.read(fd, 4 * _NOTE).partition(b"\n")[0].decode("utf-8", "replace").strip()
 
 
 def _pwrite(fd: int, data: bytes) -> None:

@@ -310,6 +310,7 @@ class Attached(Message):
     bar_seq: int  # number of the last bar published on this topic; the next has bar_seq + 1
     lockstep: bool = False
     time: float
+    clock: float = 0.0  # the gateway's CLOCK_MONOTONIC seconds when it said this
 
 
 class AttachRefused(Message):
@@ -349,9 +350,10 @@ class Order(Message):
     gateway_boot: str
     decision: str  # symbol|timeframe|bar_time: with bot_id the decision key
     bar_time: int  # open time of the bar decided on, server seconds
-    decided_at: float  # wall clock, shown; age is counted by `age`
+    decided_at: float  # wall clock, shown; judged only of runs that do not know the gateway's clock
     decided_mono: float  # CLOCK_MONOTONIC seconds on this machine; judged only where boot ids agree
     boot_id: str = ""  # kernel boot id under which decided_mono was read
+    decided_clock: float = 0.0  # when it was decided by the gateway's own monotonic clock, at the earliest
     action: Literal["open", "close", "modify"]
     symbol: str
     side: Literal["buy", "sell"] = "buy"  # open: side of the position; close: side of the position closed
@@ -411,6 +413,7 @@ class CallResult(Message):
     id: int
     value: Any = None
     error: list[Any] | None = None
+    clock: float = 0.0  # the gateway's CLOCK_MONOTONIC seconds when it said this
 
 
 class Bar(Message):

@@ -16,6 +16,7 @@ from protocol.programconfig import ProgramConfig
 #: Exit codes of our own children (sysexits.h where it has one).
 EXIT_OK: Final = 0
 EXIT_STRATEGY: Final = 65  # EX_DATAERR: the strategy cannot be built; no restart helps before it changes
+EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE: what the gateway needs is not to be had now: a port, the disk
 EXIT_NOT_EXECUTED: Final = 71  # EX_OSERR: the system would not execute the program; its last word says why
 #: How the last word (Bye) begins of a run that ends so.
 NOT_EXECUTED: Final = "not executed: "

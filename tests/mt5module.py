@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker import paper
+from broker.functions import in_group
 
 _FILE: Final = "STABLEHAND_MT5_FAULTS"
 _ANSWERS_FALSE: Final = frozenset({"initialize", "login", "symbol_select"})
@@ -57,20 +58,31 @@ def _call(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         _error.append((int(failure[0]), str(failure[1])))
         return False if name in _ANSWERS_FALSE else None
     names: dict[str, str] = faults.get("names", {})
+    back = {own: theirs for theirs, own in names.items()}
     args = tuple(names.get(one, one) if isinstance(one, str) else one for one in args)
-    if name == "order_send":
-        request = {**args[0], "symbol": names.get(args[0]["symbol"], args[0]["symbol"])}
-        return _order(request, faults, function)
-    value = function(*args, **kwargs)
-    return value if value is None else _changed(name, value, faults, {own: theirs for theirs, own in names.items()})
+    args = tuple({**one, "symbol": names.get(one["symbol"], one["symbol"])} if _names(one) else one for one in args)
+    kwargs = {key: names.get(one, one) if key == "symbol" else one for key, one in kwargs.items()}
+    masked = name != "symbols_get" and isinstance(kwargs.get("group"), str)
+    group = kwargs.pop("group") if masked else "*"  # of the broker's names
+    value = _order(args, faults, function) if name == "order_send" else function(*args, **kwargs)
+    if value is None:
+        return None
+    value = _changed(name, value, faults, back)
+    return value if group == "*" else tuple(one for one in value if in_group(one.symbol, group))
 
 
-def _order(request: dict[str, Any], faults: dict[str, Any], function: Any) -> Any:
+def _names(value: Any) -> bool:
+    """Whether it is a request that names a symbol."""
+    return isinstance(value, dict) and "symbol" in value
+
+
+def _order(args: tuple[Any, ...], faults: dict[str, Any], function: Any) -> Any:
     if faults.get("retcode"):
+        request = args[0]
         checked = {name: request.get(name, 0) for name in paper.TradeRequest._fields}
         told = paper.TradeRequest(**checked)
         return paper.OrderSendResult(int(faults["retcode"]), 0, 0, 0.0, 0.0, 0.0, 0.0, "ordered", 0, 0, told)
-    value = function(request)
+    value = function(*args)
     if faults.get("lose_answers"):
         _error.append((-10002, "IPC recv failed"))
         return None
@@ -86,7 +98,10 @@ def _changed(name: str, value: Any, faults: dict[str, Any], names: dict[str, str
         return tuple(one._replace(name=names.get(one.name, one.name)) for one in value)
     if name == "symbol_info":
         return value._replace(name=names.get(value.name, value.name))
-    if name in ("positions_get", "history_deals_get"):
+    if name in ("order_send", "order_check"):
+        request = value.request
+        return value._replace(request=request._replace(symbol=names.get(request.symbol, request.symbol)))
+    if name in ("positions_get", "orders_get", "history_deals_get", "history_orders_get"):
         return tuple(one._replace(symbol=names.get(one.symbol, one.symbol)) for one in value)
     if name == "symbol_info_tick" and "ahead" in faults:
         if not _shift:

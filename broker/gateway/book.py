@@ -185,7 +185,8 @@ class Book:
     def refuse(self, order: Order, now: float, ttl: float, wall: float | None = None) -> str:
         """Why this new order may not be executed; empty when it may. `now`: CLOCK_MONOTONIC seconds.
 
-        `wall`: Unix seconds, by which a decision of another host is judged; None: not judged.
+        `wall`: Unix seconds, by which a decision of another host is judged whose run does not tell it by this
+        gateway's clock; None: not judged.
         """
         if order.gateway_boot != self.boot:
             return "meant for another gateway process: attach again"
@@ -215,8 +216,15 @@ class Book:
                 return f"decided {age:.1f} s ago; at most {ttl:g} s"
             if age < -_CLOCK_SLACK:
                 return "decided in the future"
+        elif order.decided_clock:
+            # Another host's run, counting on from what this gateway has told it of its clock.
+            age = now - order.decided_clock
+            if age > ttl:
+                return f"decided {age:.1f} s ago; at most {ttl:g} s"
+            if age < -ttl:
+                return "decided in the future"
         elif wall is not None and abs(wall - order.decided_at) > ttl:
-            # Another host's clock, or one of before a reboot: only the time of day can be compared.
+            # An older version's run on another host: only the time of day can be compared.
             return f"decided {wall - order.decided_at:.1f} s ago by the clocks of two hosts; at most {ttl:g} s"
         if order.action == "open":
             return self._veto_entry(order)

@@ -14,25 +14,28 @@ import zmq
 from broker.gateway.service import Gateway
 from broker.gateway.terminals import open_terminal
 from broker.gateway.told import Told
-from protocol.errors import StablehandError
+from protocol.errors import InvalidInput, StablehandError
 from protocol.link import BusLink
 from protocol.messages import Bye
 from protocol.progress import Progress
-from protocol.spec import EXIT_CONFIG, RunSpec
+from protocol.spec import EXIT_CONFIG, EXIT_UNAVAILABLE, RunSpec
 from store.database import open_database
 
 log = logging.getLogger("stablehand.gateway")
 
 
 def run_gateway(spec: RunSpec) -> int:
-    """Open the terminal and the ledger, serve, and close them. Exit code 78 when the account cannot be used."""
+    """Open the terminal and the ledger, serve, and close them.
+
+    Exit code 78 when the account cannot be used before somebody changes something, 69 when it cannot be opened now.
+    """
     context: zmq.Context[Any] = zmq.Context()
     try:
         try:
             gateway = _open(context, spec)
         except (StablehandError, OSError, zmq.ZMQError) as error:
             _say_why(context, spec, error.line() if isinstance(error, StablehandError) else str(error))
-            return EXIT_CONFIG
+            return EXIT_CONFIG if isinstance(error, InvalidInput) else EXIT_UNAVAILABLE
         if threading.current_thread() is threading.main_thread():
             _stop_on_signals(gateway)
         return gateway.run()

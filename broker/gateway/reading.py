@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -58,12 +59,18 @@ class Reader:
     """For the terminal thread. `changed` must be called after each step and each order.
 
     `told` gives the opening time of the last bar that was published of a symbol and timeframe: a history must end
-    with it. None: with the last closed one.
+    with it. None: with the last closed one. `knows` says whether a symbol is there although it is not found now.
     """
 
-    def __init__(self, terminal: Terminal, told: Callable[[str, str], int | None] = lambda _s, _t: None) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        told: Callable[[str, str], int | None] = lambda _s, _t: None,
+        knows: Callable[[str], bool] = lambda _s: False,
+    ) -> None:
         self._terminal = terminal
         self._told = told
+        self._knows = knows
         self._infos: dict[str, bytes] = {}
         self._bars: dict[tuple[str, str], tuple[int, Any]] = {}
         self._account: tuple[bytes, bool] | None = None
@@ -92,7 +99,7 @@ class Reader:
         if self._account is None:
             account = self._terminal.account_info()
             if account is None:
-                raise self._failed("account")
+                raise self._failed("account", symbol)
             self._account = pack(account._asdict()), account.margin_mode == 0
         bars = self._closed(symbol, timeframe, lookback, now)
         return View(
@@ -110,7 +117,7 @@ class Reader:
         """The position with that magic, or None where there is none. Raises ReadFailed."""
         held = self._terminal.positions_get(symbol=symbol)
         if held is None:
-            raise self._failed("positions")
+            raise self._failed("positions", symbol)
         return next((plain(position) for position in held if position.magic == magic), None)
 
     def _info(self, symbol: str) -> bytes:
@@ -120,8 +127,8 @@ class Reader:
         info = self._terminal.symbol_info(symbol)
         if info is None or not self._terminal.symbol_select(symbol, True):
             code, text = self._terminal.last_error()
-            if code != RES_E_NOT_FOUND:
-                raise self._failed(symbol)
+            if code != RES_E_NOT_FOUND or self._knows(symbol):
+                raise self._failed(symbol, symbol)
             names = [one.name for one in self._terminal.symbols_get() or ()]
             near = nearest(symbol, names)
             said = f": {text}" if symbol in text else ""
@@ -140,15 +147,15 @@ class Reader:
             more = 1 if last is None else 2
             rates = self._terminal.copy_rates_from_pos(symbol, TIMEFRAMES[timeframe], 0, wanted + more)
             if rates is None:
-                raise self._failed(f"bars of {symbol} {timeframe}")
+                raise self._failed(f"bars of {symbol} {timeframe}", symbol)
             closed = closed_only(rates, timeframe, now) if last is None else rates[rates["time"] <= last]
             kept = self._bars[(symbol, timeframe)] = wanted, closed
         return kept[1][-wanted:]
 
-    def _failed(self, what: str) -> ReadFailed:
+    def _failed(self, what: str, symbol: str) -> ReadFailed:
         """What the terminal said. Where it does not know the thing asked for it never will; all else may pass."""
         code, text = self._terminal.last_error()
-        return ReadFailed(f"{what}: {text}", retry=code != RES_E_NOT_FOUND)
+        return ReadFailed(f"{what}: {text}", retry=code != RES_E_NOT_FOUND or self._knows(symbol))
 
 
 def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: bool) -> bytes:
@@ -165,6 +172,7 @@ def attached_frame(view: View, *, gateway_boot: str, bar_seq: int, lockstep: boo
         "bar_seq": pack(bar_seq),
         "lockstep": pack(lockstep),
         "time": pack(float(view.time)),
+        "clock": pack(time.monotonic()),
     }
     parts = [packer.pack_map_header(len(fields))]
     for name, value in fields.items():

@@ -115,6 +115,7 @@ class Gateway:
         self._stop_commands: list[Command] = []
         self._pulsing = False
         self._figures: tuple[float, bytes] = (0.0, b"")  # when, and what was told last
+        self._trouble = ""  # that was told with it
 
     def run(self) -> int:
         """Serve. Returns the exit code."""
@@ -194,12 +195,13 @@ class Gateway:
         if figures is not None and trouble:
             figures = figures.model_copy(update={"trouble": trouble, "connected": not self._terminal.held()})
         # Without a supervisor nothing is queued for it: it is told anew once it has come back.
-        if figures is None or now - self._figures[0] < _FIGURES or self._link.orphaned_for() > 0:
+        soon = now - self._figures[0] < _FIGURES and trouble == self._trouble  # a change of that is told at once
+        if figures is None or soon or self._link.orphaned_for() > 0:
             return
         figures = figures.model_copy(update={"refused_keys": self._sockets.refused_keys})
         frame = encode(figures)
         if frame != self._figures[1]:
-            self._figures = now, frame
+            self._figures, self._trouble = (now, frame), trouble
             self._link.send(figures)
 
     def _tell_halts(self) -> None:
@@ -255,6 +257,7 @@ class Gateway:
         former = {magic: entry.model_copy(update={"running": False}) for magic, entry in self._roster.items()}
         self._roster = {**former, **{entry.magic: entry for entry in roster.bots}}
         self._door.roster(roster.bots)
+        self._side.follow()
 
     def _command(self, command: Command) -> None:
         if command.verb == "stop":

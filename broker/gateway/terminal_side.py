@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class TerminalSide:
         self._inbox = inbox
         self._roster = roster
         self.ended = False  # the feed has no further step
-        self._reader = Reader(terminal, terminal.last_closed)
+        self._reader = Reader(terminal, terminal.last_closed, terminal.knows)
         self._deals = Deals(terminal, ledger, self._bot_of)
         self._memory = Memory(ledger, self._deals)
         account = spec.account
@@ -162,6 +163,11 @@ class TerminalSide:
 
         self._thread.submit(Urgency.STEP, there)
 
+    def follow(self) -> None:
+        """The roster is another: have the bars of its bots told, also of those that have not attached yet."""
+        if self._may_be_away:
+            self._thread.submit(Urgency.READ, self._follow)
+
     def pulse(self) -> None:
         """Have the thread show that it moves, finish what is left over, and read the figures."""
         self._thread.submit(Urgency.READ, self._pulse)
@@ -171,7 +177,7 @@ class TerminalSide:
 
         def there() -> None:
             value, error = self._reader.call(call.fn, call.args, call.kwargs)
-            self._inbox.post(answer, encode(CallResult(id=call.id, value=value, error=error)))
+            self._inbox.post(answer, encode(CallResult(id=call.id, value=value, error=error, clock=time.monotonic())))
 
         self._thread.submit(Urgency.READ, there)
 
@@ -251,6 +257,16 @@ class TerminalSide:
             self._deals.looked = False
             self._reader.changed()
             self._deals.collect()
+            self._follow()
+
+    def _follow(self) -> None:
+        """Runs that an earlier gateway served hear by the next bar that there is another, and attach to it."""
+        if self.terminal.held():
+            return
+        wanted = {(one.symbol, one.timeframe) for one in self._roster().values() if one.running and one.symbol}
+        for symbol, timeframe in sorted(wanted):
+            if self.terminal.last_closed(symbol, timeframe) is None:
+                self.terminal.follow(symbol, timeframe)
 
     def _barred(self, look: bool) -> str:
         reason = self.terminal.barred(look=look)

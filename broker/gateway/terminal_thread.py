@@ -122,3 +122,9 @@ class TerminalThread(threading.Thread):
             self._due = now + self._interval
         if not self._step():
             self._due = float("inf")
+            return
+        ended = time.monotonic()
+        with self._changed:
+            if self._jobs and ended > self._due:
+                # Steps that take longer than their interval would leave no time for what waits behind them.
+                self._due = ended + (ended - now)

@@ -61,6 +61,11 @@ class Aliases:
         """The broker's name, where it was found before."""
         return self._broker.get(wanted)
 
+    @property
+    def differ(self) -> bool:
+        """Whether any symbol has another name at the broker."""
+        return any(wanted != name for wanted, name in self._broker.items())
+
     def find(self, wanted: str) -> str | None:
         """The broker's name for a symbol; None where it has none. Raises ValueError where another bot has it."""
         found = resolve(wanted, self._names, self._server)

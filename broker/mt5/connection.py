@@ -12,43 +12,12 @@ from enum import Enum
 from typing import Final
 
 from broker import api
+from broker.mt5.troubles import CAREFULLY, HOLDING, Account, Kind, kind_of, line_of
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
-
-
-class Kind(Enum):
-    """What can be wrong."""
-
-    IPC = "ipc"  # no connection to the terminal's process
-    MISSING = "missing"  # there is no terminal where it should be
-    LOGIN = "login"  # the broker or the terminal refused the login
-    VERSION = "version"
-    API_OFF = "api off"  # Python is shut out in the terminal's options
-    SECRET = "secret"  # the password cannot be read
-    OTHER_ACCOUNT = "other account"
-    OFFLINE = "offline"  # the terminal has no connection to the broker
-    BUTTON_OFF = "button off"  # algorithmic trading is switched off in the terminal
-    EXPERTS_OFF = "experts off"  # the server takes no orders of programs
-    READ_ONLY = "read only"  # an investor's password, or an account that may not trade
-
-
-#: Nothing can be read: the terminal is opened again.
-CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kind.API_OFF, Kind.SECRET})
-_CAREFULLY: Final = frozenset({Kind.LOGIN, Kind.VERSION, Kind.SECRET})
-#: What is read belongs to somebody else, or may be old: no bot begins.
-HOLDING: Final = CLOSED | {Kind.OTHER_ACCOUNT, Kind.OFFLINE}
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whose terminal it should be, and how patiently it is opened again (seconds)."""
-
-    login: int
-    server: str
-    path: str
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
+#: Seconds after which an account that another gateway holds is asked for again, at most: it costs nothing.
+LONGEST_LOCK_WAIT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +38,7 @@ class Connection:
     failures: int = 0
     next_try: float = 0.0
     held_until: float = 0.0  # a refusal by the server holds so long, whatever the terminal's flags say
+    blind_since: float | None = None  # the first of the looks that were not answered, with none answered since
 
     @property
     def readable(self) -> bool:
@@ -130,13 +100,21 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class LookFailed:
+    """Terminal or account could not be asked; for what says nothing of the connection it may pass by itself."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """An order was answered."""
 
     retcode: int
 
 
-Event = Due | Opened | OpenFailed | CallFailed | Looked | Answered
+Event = Due | Opened | OpenFailed | CallFailed | Looked | LookFailed | Answered
 
 
 class Do(Enum):
@@ -166,24 +144,32 @@ def decide(state: Connection, event: Event, now: float, account: Account) -> tup
             return state, [Do.OPEN] if now >= state.next_try else []
         case Opened():
             # Whether it is over is said by the look that follows.
-            return replace(state, opened=True, failures=0, next_try=now), [Do.LOOK]
+            return replace(state, opened=True, failures=0, next_try=now, blind_since=None), [Do.LOOK]
         case OpenFailed():
-            kind = event.kind or _kind_of(event.code) or Kind.IPC
-            return _closed(state, kind, _line(kind, account, event.code, event.text), now, account)
+            kind = event.kind or kind_of(event.code) or Kind.IPC
+            return _closed(state, kind, line_of(kind, account, event.code, event.text), now, account)
         case CallFailed():
-            known = _kind_of(event.code)
+            known = kind_of(event.code)
             if known is None or not state.opened:
                 return state, []
             # It is tried again at once: the wait begins with the second attempt.
-            state, actions = _begin(state, known, _line(known, account, event.code, event.text), now)
+            state, actions = _begin(state, known, line_of(known, account, event.code, event.text), now)
             return replace(state, opened=False, failures=0, next_try=now), actions
         case Looked():
-            return _looked(state, event, now, account)
+            return _looked(replace(state, blind_since=None), event, now, account)
+        case LookFailed():
+            if kind_of(event.code) is not None or not state.opened:
+                return state, []  # the failed call was an event of its own
+            if state.blind_since is None:
+                return replace(state, blind_since=now), []
+            if now - state.blind_since < account.first_wait:
+                return state, []
+            return _begin(state, Kind.FAILING, line_of(Kind.FAILING, account, event.code, event.text), now)
         case Answered():
             refused = _REFUSED.get(event.retcode)
             if refused is None:
                 return state, []
-            state, actions = _begin(state, refused, _line(refused, account, event.retcode, ""), now)
+            state, actions = _begin(state, refused, line_of(refused, account, event.retcode, ""), now)
             return replace(state, held_until=now + 5 * account.first_wait), actions
 
 
@@ -191,17 +177,6 @@ _REFUSED: Final = {
     api.TRADE_RETCODE_CLIENT_DISABLES_AT: Kind.BUTTON_OFF,
     api.TRADE_RETCODE_SERVER_DISABLES_AT: Kind.EXPERTS_OFF,
 }
-
-
-def _kind_of(code: int) -> Kind | None:
-    """What a code of `last_error` says of the connection; None: nothing."""
-    if code <= api.RES_E_INTERNAL_FAIL:
-        return Kind.IPC
-    return {
-        api.RES_E_AUTH_FAILED: Kind.LOGIN,
-        api.RES_E_INVALID_VERSION: Kind.VERSION,
-        api.RES_E_AUTO_TRADING_DISABLED: Kind.API_OFF,
-    }.get(code)
 
 
 def _looked(state: Connection, seen: Looked, now: float, account: Account) -> tuple[Connection, list[Action]]:
@@ -219,7 +194,7 @@ def _looked(state: Connection, seen: Looked, now: float, account: Account) -> tu
     elif not seen.account_trade_expert:
         kind = Kind.EXPERTS_OFF
     if kind is not None:
-        return _begin(state, kind, _line(kind, account, 0, "", seen.login), now)
+        return _begin(state, kind, line_of(kind, account, 0, "", seen.login), now)
     if state.trouble is None or now < state.held_until:
         return state, []
     lasted = now - state.trouble.since
@@ -235,38 +210,7 @@ def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connec
 
 def _closed(state: Connection, kind: Kind, line: str, now: float, account: Account) -> tuple[Connection, list[Action]]:
     state, actions = _begin(state, kind, line, now)
-    factor = CAREFUL if kind in _CAREFULLY else 1.0
-    wait = min(account.first_wait * 2.0 ** min(state.failures, 30), account.longest_wait) * factor
+    factor = CAREFUL if kind in CAREFULLY else 1.0
+    longest = min(account.longest_wait, LONGEST_LOCK_WAIT) if kind is Kind.TAKEN else account.longest_wait
+    wait = min(account.first_wait * 2.0 ** min(state.failures, 30), longest) * factor
     return replace(state, opened=False, failures=state.failures + 1, next_try=now + wait), actions
-
-
-def _line(kind: Kind, account: Account, code: int, text: str, login: int = 0) -> str:
-    """What is wrong, and what to do about it."""
-    said = f" ({code}: {text})" if text else ""
-    at = f" at {account.server}" if account.server else ""
-    match kind:
-        case Kind.IPC:
-            return f"no connection to the terminal{said}; it is started and connected to again by itself"
-        case Kind.MISSING:
-            return f"there is no terminal at {account.path}; install it there, or mend `path`"
-        case Kind.LOGIN:
-            return f"login {account.login}{at} was refused{said}; check login, server and password"
-        case Kind.VERSION:
-            return f"terminal and package MetaTrader5 do not fit{said}; update both"
-        case Kind.API_OFF:
-            return (
-                "the terminal shuts Python out; clear Tools > Options > Expert Advisors > "
-                "Disable algorithmic trading via external Python API"
-            )
-        case Kind.SECRET:
-            return text
-        case Kind.OTHER_ACCOUNT:
-            return f"the terminal is logged in to {login}, not to {account.login}; nothing is sent until it is back"
-        case Kind.OFFLINE:
-            return "the terminal has no connection to the broker's server; waiting for it"
-        case Kind.BUTTON_OFF:
-            return "algorithmic trading is switched off in the terminal; press Algo Trading in its toolbar"
-        case Kind.EXPERTS_OFF:
-            return f"the server takes no orders of programs on {account.login}; ask the broker"
-        case Kind.READ_ONLY:
-            return f"login {account.login} may only read; log in with the trading password, not the investor's"

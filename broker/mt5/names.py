@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from broker import api
+from broker.functions import in_group
 from broker.mt5.aliases import Aliases
 
 _SYMBOL_FIRST: Final = frozenset(
@@ -24,6 +25,10 @@ _NAMING: Final[dict[str, Callable[[Any], Any]]] = {
     "history_orders_get": api.TradeOrder._make,
     "history_deals_get": api.TradeDeal._make,
 }
+
+
+class NoSuchSymbol(LookupError):
+    """The broker has no such symbol, nor one that is surely the same."""
 
 
 class NotKnownYet(Exception):
@@ -50,10 +55,22 @@ class Names:
         if name in _CALCULATIONS and len(args) > 1:
             return (args[0], self._broker_name(args[1]), *args[2:]), kwargs
         if name in _REQUESTS and args and isinstance(args[0], Mapping) and "symbol" in args[0]:
-            return ({**args[0], "symbol": self._broker_name(args[0]["symbol"])}, *args[1:]), kwargs
+            return (self._request(args[0]), *args[1:]), kwargs
         if isinstance(kwargs.get("symbol"), str):
             return args, {**kwargs, "symbol": self._broker_name(kwargs["symbol"])}
+        if self._is_masked(name, kwargs.get("group")):
+            return args, {key: value for key, value in kwargs.items() if key != "group"}
         return args, kwargs
+
+    def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {**request, "symbol": self._broker_name(request["symbol"])}
+        except NoSuchSymbol:
+            return dict(request)  # the terminal refuses it, with a retcode and a comment as for any other defect
+
+    def _is_masked(self, name: str, group: Any) -> bool:
+        """Whether a mask of the bots' names must be applied here, since the broker has other names."""
+        return name in _NAMING and isinstance(group, str) and self._aliases.differ
 
     def _broker_name(self, wanted: Any) -> Any:
         """Raises LookupError where the broker has no such symbol, NotKnownYet where it cannot be asked."""
@@ -74,15 +91,34 @@ class Names:
         except ValueError as error:
             raise LookupError(str(error)) from None
         if found is None:
-            raise LookupError(f"the broker has no symbol {wanted}, nor one that is surely the same")
+            raise NoSuchSymbol(f"the broker has no symbol {wanted}, nor one that is surely the same")
         if not self._ask("symbol_select", found, True):
             raise NotKnownYet
         return found
 
-    def renamed(self, name: str, value: Any) -> Any:
-        """An answer with the bots' names in it."""
+    def renamed(self, name: str, value: Any, group: Any = None) -> Any:
+        """An answer with the bots' names in it; `group`: the mask that was asked with."""
+        if value is None or value is False:
+            return value
+        if name in _REQUESTS or name == "symbol_info":
+            return self._one(name, value)
         make = _NAMING.get(name)
-        if make is None or value is None:
+        if make is None:
             return value
         structs = (make(one) for one in value)
-        return tuple(one._replace(symbol=self._aliases.to_wanted(one.symbol)) for one in structs)
+        named = tuple(one._replace(symbol=self._aliases.to_wanted(one.symbol)) for one in structs)
+        if self._is_masked(name, group):
+            return tuple(one for one in named if in_group(one.symbol, group))
+        return named
+
+    def _one(self, name: str, value: Any) -> Any:
+        """A single struct: as it came, where its name is the bots' name too."""
+        if name == "symbol_info":
+            wanted = self._aliases.to_wanted(value.name)
+            return value if wanted == value.name else api.SymbolInfo._make(value)._replace(name=wanted)
+        wanted = self._aliases.to_wanted(value.request.symbol)
+        if wanted == value.request.symbol:
+            return value
+        request = api.TradeRequest._make(value.request)._replace(symbol=wanted)
+        make = api.OrderSendResult._make if name == "order_send" else api.OrderCheckResult._make
+        return make(value)._replace(request=request)

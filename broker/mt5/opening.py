@@ -12,14 +12,17 @@ from typing import Any, cast
 from broker.mt5.terminal import Mt5Terminal
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.locks import FileLock, LockHeld
+from protocol.locks import FileLock
 from protocol.mt5config import module_name
 
 
 def open_mt5(
     config: AccountConfig, *, name: str, folder: Path, base_dir: Path, tell: Callable[[str, bool], None]
 ) -> Mt5Terminal:
-    """The account's terminal; it is connected to by `tend`. Raises InvalidInput where there is no package."""
+    """The account's terminal; it is connected to by `tend`, once no other gateway of this host holds the account.
+
+    Raises InvalidInput where there is no package.
+    """
     wanted = module_name()
     try:
         module = importlib.import_module(wanted)
@@ -28,21 +31,13 @@ def open_mt5(
             f"the package {wanted} cannot be imported: {error}",
             hint='it exists for Windows only; there: pip install MetaTrader5; elsewhere use kind = "mt5-remote"',
         ) from None
-    lock = _lock(config)
-    terminal = Mt5Terminal(
-        cast(Any, module), config, file=folder / f"symbols-{name}.json", base_dir=base_dir, tell=tell
-    )
-    terminal.lock = lock
-    return terminal
+    return Mt5Terminal(
+        cast(Any, module), config, file=folder / f"symbols-{name}.json", base_dir=base_dir, tell=tell,
+        hold=lambda: FileLock(lock_path(config), note=str(folder.resolve())),
+    )  # fmt: skip
 
 
-def _lock(config: AccountConfig) -> FileLock:
-    """One gateway of an account on a host, whatever installation it belongs to."""
+def lock_path(config: AccountConfig) -> Path:
+    """The lock by which a host has one gateway of an account, whatever installation it belongs to."""
     server = hashlib.sha256(config.server.encode()).hexdigest()[:12]
-    path = Path(tempfile.gettempdir()) / f"stablehand-mt5-{config.login}-{server}.lock"
-    try:
-        return FileLock(path)
-    except LockHeld as error:
-        raise InvalidInput(
-            f"login {config.login} has a gateway on this host already: {error.message}", hint="stop that one first"
-        ) from None
+    return Path(tempfile.gettempdir()) / f"stablehand-mt5-{config.login}-{server}.lock"

@@ -16,15 +16,14 @@ from broker import api
 from broker.functions import READS
 from broker.mt5.aliases import Aliases
 from broker.mt5.connection import (
-    Account,
     Answered,
     CallFailed,
     Connection,
     Do,
     Due,
     Event,
-    Kind,
     Looked,
+    LookFailed,
     Opened,
     OpenFailed,
     Tell,
@@ -34,10 +33,11 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
+from broker.mt5.troubles import Account, Kind, taken
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.locks import FileLock
+from protocol.locks import FileLock, LockHeld
 
 FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
 _YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
@@ -68,6 +68,7 @@ class Mt5Terminal:
         file: Path,
         base_dir: Path,
         tell: Callable[[str, bool], None],
+        hold: Callable[[], FileLock] | None = None,
         mono: Callable[[], float] = time.monotonic,
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -87,7 +88,8 @@ class Mt5Terminal:
         self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick)
         self._was_readable = False
-        self.lock: FileLock | None = None  # of the account on this host; let go of at the end
+        self._hold = hold
+        self._lock: FileLock | None = None  # of the account on this host; let go of at the end
 
     # --- for any thread ------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Mt5Terminal:
     @property
     def now(self) -> int:
         """The server's clock, in its own seconds; 0 before anything is known of it."""
-        return self._clock.now(self._utc())
+        return self._clock.now(self._mono())
 
     def held(self) -> str:
         """Why no bot may begin; empty when one may."""
@@ -122,14 +124,17 @@ class Mt5Terminal:
 
     def close(self) -> None:
         """Let go of the terminal, which goes on by itself."""
-        self._shutdown()
+        if self._lock is not None or self._hold is None:  # else it is another gateway's
+            self._shutdown()
         self._connection = Connection()
-        if self.lock is not None:
-            self.lock.release()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
         self._connection, actions = decide(self._connection, event, self._mono(), self._account)
+        self._was_readable = self._was_readable and self._connection.readable  # also where it is back by the next look
         for action in actions:
             if isinstance(action, Tell):
                 (log.error if action.bad else log.info)("%s", action.line)
@@ -140,6 +145,12 @@ class Mt5Terminal:
                 self._look()
 
     def _open(self) -> None:
+        if self._hold is not None and self._lock is None:
+            try:
+                self._lock = self._hold()
+            except (LockHeld, OSError) as error:
+                self._happened(OpenFailed(api.RES_E_FAIL, taken(self._account, error), Kind.TAKEN))
+                return
         if self._path and not Path(self._path).exists():
             self._happened(OpenFailed(api.RES_E_NOT_FOUND, "", Kind.MISSING))
             return
@@ -170,9 +181,11 @@ class Mt5Terminal:
 
     def _look(self) -> None:
         """Whose account it is, and whether it may trade."""
-        account, terminal = self._ask("account_info"), self._ask("terminal_info")
+        account = self._ask("account_info")
+        terminal = None if account is None else self._ask("terminal_info")
         if account is None or terminal is None:
-            return  # _ask has told why; what may pass by itself is looked at again in a moment
+            self._happened(LookFailed(int(self._error[0]), str(self._error[1])))
+            return
         self._happened(
             Looked(
                 login=int(account.login),
@@ -193,22 +206,26 @@ class Mt5Terminal:
         if not self._connection.readable:
             return Step(self.now, ())
         quotes = self._polled.quotes()
-        utc = self._utc()
+        utc, mono = self._utc(), self._mono()
         for quote in quotes.values():
             stamp = quote.tick.time_msc / 1000 if quote.tick.time_msc else float(quote.tick.time)
-            self._clock, line = observe(self._clock, stamp, utc, fresh=quote.fresh)
+            self._clock, line = observe(self._clock, stamp, utc, mono, fresh=quote.fresh)
             if line:
                 log.info("%s", line)
                 self._tell(line, False)
-        now = self._clock.now(utc)
-        return Step(now, self._polled.step(quotes, now, self._mono()))
+        now = self._clock.now(mono)
+        return Step(now, self._polled.step(quotes, now, mono))
 
     def follow(self, symbol: str, timeframe: str) -> None:
         """A bot wants these bars."""
         tick = self._tick(symbol)
         if tick is not None:
-            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), fresh=False)
+            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), self._mono(), fresh=False)
         self._polled.watch(symbol, timeframe, self.now)
+
+    def knows(self, symbol: str) -> bool:
+        """Whether the broker has this symbol, as was found out before: what is not found now may come back."""
+        return self._aliases.known(symbol) is not None
 
     def last_closed(self, symbol: str, timeframe: str) -> int | None:
         """Opening time of the last bar that `step` told."""
@@ -239,20 +256,23 @@ class Mt5Terminal:
             return self._away(failed)
         if name.startswith("history_"):
             args = tuple(min(one, _LATEST) if isinstance(one, int) else one for one in args)
+        group = kwargs.get("group")
         try:
             args, kwargs = self._names.translated(name, args, kwargs)
         except LookupError as error:
             self._error = (api.RES_E_NOT_FOUND, str(error.args[0]))
             return failed
         except NotKnownYet as error:
-            self._error = error.why or self._error  # else that of the question for the symbols
+            code, text = error.why or self._error  # else that of the question for the symbols
+            # "Not found" was said of something else, and would be taken for a symbol that there never is.
+            self._error = (api.RES_E_FAIL if code == api.RES_E_NOT_FOUND else code, text)
             return failed
         value = self._ask(name, *args, **kwargs)
         if name in _OF_ACCOUNT and name != "order_send" and value is not None and not self._still_ours(name, value):
             return self._away(failed)
         if name == "order_send" and value is not None:
             self._happened(Answered(int(value.retcode)))
-        return self._names.renamed(name, value)
+        return self._names.renamed(name, value, group)
 
     def _ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """The package itself; a failure is an event of the connection, whatever it was."""

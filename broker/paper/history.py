@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from broker.api import RES_E_INVALID_PARAMS, TradeDeal, TradeOrder, TradePosition, When
+from broker.functions import in_group
 from broker.paper.answers import Failed, answers
 from broker.paper.bars import seconds
 from broker.paper.core import Core
 from broker.paper.matching import BUYING, Position
-from broker.paper.reads import in_group
 
 Record = TypeVar("Record", TradeDeal, TradeOrder)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Final, get_type_hints
 
@@ -16,6 +15,7 @@ from broker.api import (
     TerminalInfo,
     Tick,
 )
+from broker.functions import in_group
 from broker.paper.answers import Failed, answers, answers_or
 from broker.paper.core import Core
 from broker.paper.series import Series
@@ -24,14 +24,6 @@ from protocol.botconfig import TIMEFRAME_SECONDS
 
 _BUILD: Final = 6231
 _DAY: Final = 86_400
-
-
-def in_group(symbol: str, group: str) -> bool:
-    """Whether a group like `*,!EUR*` has the symbol: some mask fits, and none that begins with `!` does."""
-    masks = [mask.strip() for mask in group.split(",") if mask.strip()]
-    if any(fnmatchcase(symbol, mask[1:]) for mask in masks if mask.startswith("!")):
-        return False
-    return any(fnmatchcase(symbol, mask) for mask in masks if not mask.startswith("!"))
 
 
 class Reads(Core):

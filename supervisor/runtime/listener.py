@@ -12,7 +12,7 @@ from protocol import messages
 from protocol.locks import holder_of, is_held
 from protocol.messages import Hello, HistoryAck, Message
 from protocol.seldom import Seldom
-from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_NOT_EXECUTED, EXIT_STRATEGY, NOT_EXECUTED
+from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_NOT_EXECUTED, EXIT_STRATEGY, EXIT_UNAVAILABLE, NOT_EXECUTED
 from supervisor.policy import events
 from supervisor.policy.states import State
 from supervisor.runtime.bus import describe_bad_frame
@@ -173,7 +173,7 @@ class Listener:
             self._stable.launchers.ack(str(notice["launcher"]), token)
             return
         code = int(notice.get("code", -1))
-        telling = (EXIT_NOT_EXECUTED,) if record.kind == "program" else (EXIT_STRATEGY, EXIT_CONFIG)
+        telling = (EXIT_NOT_EXECUTED,) if record.kind == "program" else (EXIT_STRATEGY, EXIT_CONFIG, EXIT_UNAVAILABLE)
         if code in telling and not record.run.last_words:
             asyncio.get_running_loop().call_later(_LAST_WORDS, self._post_exit, record, notice)
         else:

@@ -11,11 +11,15 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.mt5.opening import lock_path
+from protocol.botconfig import AccountConfig
+from protocol.locks import FileLock
 from tests.console import COMMAND, stablehand
 from tests.daemon import Daemon
 from tests.ports import free_ports
@@ -94,9 +98,14 @@ def entries(daemon: Daemon, ledger: Path) -> int:
     return len(found)
 
 
-def account(daemon: Daemon) -> dict[str, Any]:
+def account_of(daemon: Daemon) -> dict[str, Any]:
     row: dict[str, Any] = daemon.ask("accounts")[0]
     return row
+
+
+def held_for(daemon: Daemon, name: str, line: str) -> dict[str, Any] | None:
+    bot = daemon.bot(name)
+    return bot if line in bot["reason"] else None
 
 
 def unharmed(daemon: Daemon) -> None:
@@ -112,18 +121,33 @@ def more_entries(daemon: Daemon, folder: Path) -> None:
 
 @pytest.fixture
 def here(stable: Make, tmp_path: Path) -> Daemon:
-    place = terminal(tmp_path / "host")
-    account = f'kind = "mt5"\nlogin = {random.randrange(10**6, 10**9)}\npath = "{place}"\n{SETTINGS}'
+    """A stable whose account another installation held when it came up."""
+    place, login = terminal(tmp_path / "host"), random.randrange(10**6, 10**9)
+    account = f'kind = "mt5"\nlogin = {login}\npath = "{place}"\n{SETTINGS}'
     text = f"{SUPERVISOR}\n[accounts.live]\n{account}{BOTS}{CURIOUS}"
-    daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
+    lock = lock_path(AccountConfig.model_validate({"kind": "mt5", "login": login, "server": "Paper-Demo"}))
+    with FileLock(lock, note="/elsewhere/var"):
+        daemon = stable(text).start(timeout=60.0, **environment(tmp_path / "host"))  # type: ignore[arg-type]
+        line = f"has a gateway on this host already (process {os.getpid()}, data in /elsewhere/var); stop that one"
+        eventually(lambda: line in account_of(daemon)["trouble"], 60.0, what="it is shown who holds the account")
+        for name in ("euro", "yen"):
+            held = eventually(partial(held_for, daemon, name, line), 60.0, what=f"{name} says so")
+            assert held["state"] == "starting", held
+        shown = stablehand(daemon.config, "accounts").out
+        assert str(os.getpid()) in shown and "/elsewhere/var" in " ".join(shown.split()), shown
     daemon.wait_all("running")
+    lock.unlink()
     return daemon
 
 
 def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_path: Path) -> None:
+    seen = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
+    assert len(seen) == 1 and "has a gateway on this host already" in seen[0], seen
     more_entries(here, here.data_dir)
     order(tmp_path / "host", fail={"*": [-10004, "No IPC connection"]})
-    eventually(lambda: "no connection to the terminal" in account(here)["trouble"], 30.0, what="the account's trouble")
+    eventually(
+        lambda: "no connection to the terminal" in account_of(here)["trouble"], 30.0, what="the account's trouble"
+    )
     here.ask("add", bots=[{"name": "late", "market": "EURUSD", "strategy": "MA_CROSSOVER"}])
     held = eventually(
         lambda: one if "no connection" in (one := here.bot("late"))["reason"] else None, 60.0, what="it is held"
@@ -135,7 +159,7 @@ def test_bots_trade_and_are_held_while_the_terminal_is_away(here: Daemon, tmp_pa
     more_entries(here, here.data_dir)
     assert [one["restarts"] for one in here.status()] == [0, 0, 0, 0]
     told = [one["text"] for one in here.ask("events", limit=500)["events"] if one["type"] == "alert"]
-    assert len(told) == 1 and told[0].startswith("no connection to the terminal"), told
+    assert len(told) == 2 and told[1].startswith("no connection to the terminal"), told
     shown = here.data_dir / "logs" / "curious.out"
     eventually(lambda: b"PATH=" in shown.read_bytes(), 10.0, what="the environment of a program")
     secret = [path for path in here.data_dir.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
@@ -208,7 +232,7 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
         return answer.out if answer.code == 0 else ""
 
     host.write(tomllib.loads(eventually(lines, 60.0, every=0.2, what="the keys")))
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="nobody there yet")
+    eventually(lambda: "does not answer" in account_of(daemon)["trouble"], 40.0, what="nobody there yet")
     gateway = host.start()
     daemon.wait_all("running", 90.0)
     more_entries(daemon, host.folder / "var")
@@ -219,10 +243,10 @@ def test_a_gateway_on_another_host(stable: Make, host: Host) -> None:
 
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(10)
-    eventually(lambda: "does not answer" in account(daemon)["trouble"], 40.0, what="it is missed")
+    eventually(lambda: "does not answer" in account_of(daemon)["trouble"], 40.0, what="it is missed")
     unharmed(daemon)
     host.start()
-    eventually(lambda: not account(daemon)["trouble"], 30.0, what="it is back")
+    eventually(lambda: not account_of(daemon)["trouble"], 30.0, what="it is back")
     daemon.wait_all("running", 30.0)
     more_entries(daemon, host.folder / "var")
     unharmed(daemon)

@@ -13,7 +13,7 @@ from protocol.client import CommandFailed, ControlClient
 from protocol.endpoints import Endpoints
 from protocol.errors import StablehandError
 from protocol.keys import KeyPair, new_pair
-from protocol.messages import Halts
+from protocol.messages import Bye, Halts
 from tests.gateway_rig import Rig
 from tests.support import eventually
 
@@ -130,11 +130,14 @@ def test_the_supervisor_halts_and_lifts_over_the_bus_and_hears_of_it_again(tmp_p
         assert over["over"] and rig.reported() == []
 
 
-def test_an_address_that_is_taken_is_an_error_of_the_start(tmp_path: Path) -> None:
+def test_an_address_that_is_taken_is_tried_again_and_no_fault_of_the_account(tmp_path: Path) -> None:
     with Halted(tmp_path) as rig:
         taken = rig.context.socket(zmq.ROUTER)
         taken.bind(f"tcp://127.0.0.1:{20_000 + hash(str(tmp_path)) % 10_000}")
         address = taken.getsockopt_string(zmq.LAST_ENDPOINT)
         rig.spec = rig.spec.model_copy(update={"gateway_bind": {**rig.spec.gateway_bind, "control": address}})
-        assert rig.start().wait(20) == 78
+        assert rig.start().wait(20) == 69
+        assert "Address already in use" in rig.supervisor.wait(Bye).reason
         taken.close(0)
+        rig.start()
+        rig.ready()

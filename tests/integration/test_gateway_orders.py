@@ -21,6 +21,7 @@ from store.database import open_database
 from store.deals import all_deals
 from store.ledger import add_intents, intent_of
 from store.tables import order_results
+from tests.clockstep import WallClock
 from tests.gateway_rig import Rig, last_bar_time
 from tests.support import eventually
 
@@ -160,6 +161,33 @@ def test_old_epoch_stale_decision_and_foreign_position_are_refused(rig: Rig) -> 
     low = rig.supervisor.fence(1, 1)
     assert not low.ok
     assert low.highest_epoch == 2
+
+
+def test_clocks_of_two_hosts_make_no_decision_older_or_younger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway's host has other clocks than the bot's, and somebody sets its wall clock while they speak."""
+    clock = WallClock(tmp_path)
+    clock.step(3600)
+    with Rig(tmp_path, STILL) as rig:
+        with monkeypatch.context() as there:
+            for name, value in clock.environment.items():
+                there.setenv(name, value)
+            rig.start(later=5000.0)
+        rig.ready()
+        monkeypatch.setattr("broker.client.kernel_boot_id", lambda: "another host")
+        client, told = attached(rig)
+        stale = entry(client, told)
+        assert abs(stale.decided_clock - time.monotonic() - 5000.0) < 5.0
+        stale = stale.model_copy(update={"decided_clock": stale.decided_clock - 31.0})
+        assert "decided 31" in client.send(stale).reason
+        opened = client.send(entry(client, told))
+        assert opened.status == "done", opened
+        clock.step(-20_000)
+        closed = client.send(exit_of(client, told, opened))
+        assert closed.status == "done", closed
+        # A bot whose host stood still between the word of the gateway and its decision: the gateway's clock went on.
+        asleep = exit_of(client, told, opened)
+        asleep = asleep.model_copy(update={"decided_clock": asleep.decided_clock - 3600.0})
+        assert "decided 36" in client.send(asleep).reason
 
 
 def test_an_id_asked_for_before_it_came_stays_refused(rig: Rig) -> None:

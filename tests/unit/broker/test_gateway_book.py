@@ -68,6 +68,28 @@ def test_age_is_not_judged_by_another_machine_s_clock(book: Book) -> None:
     assert book.refuse(order(decided_mono=5.0, boot_id="kernel-2"), NOW, TTL) == ""
 
 
+WALL = 1_790_000_000.0
+
+
+@pytest.mark.parametrize("apart", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize(
+    ("age", "why"), [(2.0, ""), (29.0, ""), (31.0, "decided 31.0 s ago"), (-0.5, ""), (-31.0, "in the future")]
+)
+def test_another_host_s_decision_is_judged_by_this_gateway_s_own_clock(
+    book: Book, apart: float, age: float, why: str
+) -> None:
+    """`apart`: seconds between the wall clocks of the two hosts."""
+    there = order(boot_id="kernel-2", decided_mono=5.0, decided_clock=NOW - age, decided_at=WALL - age + apart)
+    reason = book.refuse(there, NOW, TTL, WALL)
+    assert why in reason and bool(reason) is bool(why)
+
+
+def test_only_a_run_that_does_not_know_this_gateway_s_clock_is_judged_by_the_time_of_day(book: Book) -> None:
+    old = order(boot_id="kernel-2", decided_mono=5.0, decided_at=WALL - 31.0)
+    assert "by the clocks of two hosts" in book.refuse(old, NOW, TTL, WALL)
+    assert book.refuse(old.model_copy(update={"decided_at": WALL - 29.0}), NOW, TTL, WALL) == ""
+
+
 def test_a_close_may_come_of_an_older_bar_but_not_of_an_old_epoch(book: Book) -> None:
     late = order(action="close", decision="EURUSD|H1|0", bar_time=0, position=1)
     assert book.refuse(late, NOW, TTL) == ""

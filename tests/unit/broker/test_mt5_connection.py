@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.mt5.connection import (
-    Account,
     Answered,
     CallFailed,
     Connection,
     Do,
     Due,
     Event,
-    Kind,
     Looked,
+    LookFailed,
     Opened,
     OpenFailed,
     Tell,
     decide,
 )
+from broker.mt5.troubles import Account, Kind
 
 ME = Account(login=7, server="Broker-Live", path="C:/MT5/terminal64.exe", first_wait=1.0, longest_wait=8.0)
 GOOD = Looked(7, True, True, False, True, True)
@@ -57,6 +59,16 @@ def test_waits_double_and_end_at_the_longest() -> None:
     assert waits == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
+def test_an_account_that_another_holds_is_asked_for_again_within_seconds() -> None:
+    state, now, waits = Connection(), 0.0, []
+    for _ in range(5):
+        state, actions = decide(state, OpenFailed(-1, "it is taken", Kind.TAKEN), now, replace(ME, longest_wait=60.0))
+        assert actions == ([Tell("it is taken", bad=True)] if now == 0.0 else [])
+        waits.append(state.next_try - now)
+        now = state.next_try
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0] and state.holding == "it is taken"
+
+
 def test_a_refused_login_is_tried_seldom() -> None:
     state, _ = decide(Connection(), OpenFailed(-6, "Authorization failed"), 0.0, ME)
     assert state.next_try == 10.0 and state.trouble is not None and state.trouble.kind is Kind.LOGIN
@@ -77,6 +89,18 @@ def test_a_lost_connection_is_opened_again_at_once_and_told_once(code: int) -> N
 def test_other_failures_say_nothing_of_the_connection(code: int) -> None:
     state, told = after(*OPEN, (9.0, CallFailed(code, "Call failed")))
     assert not state.barring and told == []
+
+
+@pytest.mark.parametrize("code", [-1, -2, -3, -4, -7])
+def test_a_terminal_that_does_not_say_whose_account_it_has_is_told_once_it_lasts(code: int) -> None:
+    state, told = after(*OPEN, (9.0, LookFailed(code, "Call failed")), (9.9, LookFailed(code, "Call failed")))
+    assert not state.barring and told == []
+    state, told = after(*OPEN, *((9.0 + n, LookFailed(code, "Call failed")) for n in range(4)))
+    assert state.holding == state.barring == told[0] and len(told) == 1 and f"({code}: Call failed)" in told[0]
+    assert decide(state, Due(), 13.0, ME)[1] == [Do.LOOK], "it is connected to: it is asked, not opened"
+    state, actions = decide(state, GOOD, 14.0, ME)
+    assert not state.barring and len(actions) == 1
+    assert decide(state, LookFailed(code, "x"), 15.0, ME)[1] == [], "counted from its own beginning"
 
 
 @pytest.mark.parametrize(

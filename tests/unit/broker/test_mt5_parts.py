@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import types
@@ -21,6 +22,8 @@ from broker.mt5.symbols import base_of, fits, resolve
 from broker.mt5.terminal import Mt5Terminal
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
+from protocol.locks import FileLock
+from tests.support import eventually
 
 # --- the clock -----------------------------------------------------------------------------------------
 
@@ -33,7 +36,7 @@ def ticks(
     told = ""
     for number in range(count):
         utc = at + number * every
-        state, line = observe(state, utc + ahead, utc, fresh=True)
+        state, line = observe(state, utc + ahead, utc, utc, fresh=True)
         told = told or line
     return state, told
 
@@ -50,7 +53,7 @@ def test_the_zone_is_told_from_fresh_ticks(ahead: float, zone: str) -> None:
 def test_old_ticks_tell_no_zone() -> None:
     state = ServerTime()
     for number in range(10):
-        state, line = observe(state, UTC - 7200, UTC + number, fresh=False)
+        state, line = observe(state, UTC - 7200, UTC + number, UTC + number, fresh=False)
         assert line == ""
     assert state.offset is None and state.now(UTC + 50) == int(UTC - 7200)
 
@@ -69,6 +72,32 @@ def test_summer_time_is_noticed_and_one_odd_tick_is_not() -> None:
     assert told == "the server's time is UTC+3 now; it was UTC+2" and state.offset == 10800
     back, told = ticks(state, 7200, 8, at=UTC + 90)
     assert told and back.now(UTC + 98) == int(UTC + 98 + 7200)
+
+
+@pytest.mark.parametrize("step", [3600, -3600, 400, 86_400])
+def test_a_wall_clock_that_is_set_moves_no_bar(step: int) -> None:
+    state, _ = ticks(ServerTime(), 7200, 9)
+    told, clocks = [], []
+    for second in range(9, 30):
+        mono = UTC + second
+        clocks.append(state.now(mono))
+        state, line = observe(state, mono + 7200, mono + step, mono, fresh=True)
+        told += [line] if line else []
+    assert clocks == [int(UTC + 7200 + second) for second in range(9, 30)]
+    zone = "UTC+1" if step > 0 else "UTC+3"
+    line = f"this host's clock was set by {step:+d} s; the server's goes on, and is {zone} by it now"
+    assert told == ([line] if abs(step) == 3600 else [])
+    assert state.now(UTC + 1000) == int(UTC + 7200 + 1000)
+    state, line = observe(state, UTC + 3600, UTC + step, UTC + 31, fresh=True)  # an old one, of a symbol just chosen
+    assert state.now(UTC + 32) == int(UTC + 7200 + 32)
+
+
+def test_a_host_that_slept_goes_on_with_the_next_tick() -> None:
+    """The monotonic clock stands while a host sleeps; the wall clock does not."""
+    state, _ = ticks(ServerTime(), 7200, 9)
+    assert state.now(UTC + 10) == int(UTC + 7210)
+    state, line = observe(state, UTC + 5000 + 7200, UTC + 5000, UTC + 11, fresh=True)
+    assert line == "" and state.now(UTC + 12) == int(UTC + 5000 + 7200 + 1)
 
 
 # --- symbols -------------------------------------------------------------------------------------------
@@ -330,11 +359,35 @@ def test_what_is_missing_is_one_line(
 def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STABLEHAND_MT5_MODULE", "broker.paper")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    first = open_mt5(config(), name="live", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
-    with pytest.raises(InvalidInput, match="login 7 has a gateway on this host already"):
-        open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None)
+    here, there, lines = tmp_path / "here", tmp_path / "there", list[str]()
+
+    def opened(folder: Path) -> Mt5Terminal:
+        keys = config(password_env="NOT_SET")
+        return open_mt5(keys, name="live", folder=folder, base_dir=tmp_path, tell=lambda line, _bad: lines.append(line))
+
+    first, second = opened(here), opened(there)
+    first.tend()
+    assert "NOT_SET" in first.held() and len(lines) == 1
+    second.tend()
+    line = (
+        f"login 7 at Broker-Live has a gateway on this host already (process {os.getpid()}, data in {here.resolve()})"
+    )
+    assert second.held().startswith(line) and lines[1:] == [second.held()]
+    second.tend()
     first.close()
-    open_mt5(config(), name="other", folder=tmp_path, base_dir=tmp_path, tell=lambda _line, _bad: None).close()
+    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], what="the second takes over")
+    second.close()
+
+
+def test_a_lock_of_another_user_is_one_line(tmp_path: Path) -> None:
+    def hold() -> FileLock:
+        raise PermissionError(13, "Permission denied", "/tmp/x.lock")
+
+    terminal = Mt5Terminal(
+        Module(), config(), file=tmp_path / "s", base_dir=tmp_path, tell=lambda _l, _b: None, hold=hold
+    )
+    terminal.tend()
+    assert "cannot be locked on this host: /tmp/x.lock: Permission denied; it is another user's" in terminal.held()
 
 
 def test_without_the_package_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
