@@ -33,11 +33,11 @@ class Market:
         self.received = 0.0  # when the last bar that was taken had come, monotonic
         self.window = Window(size)
         self._feed = MarketFeed(context, spec, config.market, config.timeframe)
-        link.watch(self._feed.socket, self._receive)
         self.client = GatewayClient(context, spec, wake)
         self._follower: Follower | None = None
         self.lockstep = False
         self.lost = True  # whether it must attach (again) before anything else
+        link.watch(self._feed.socket, self._receive)  # last: the link's thread may call before this returns
 
     def attach(self, *, timeout: float) -> Attached:
         """Attach (again): the history replaces the window. Raises as GatewayClient.attach does."""

@@ -74,8 +74,13 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
-def table(columns: Sequence[Column], rows: Sequence[Row], *, width: int | None, colour: bool) -> list[str]:
-    """Lines of the table. Too wide: first narrower gaps, then shorter texts, then fewer columns."""
+def table(
+    columns: Sequence[Column], rows: Sequence[Row], *, width: int | None, colour: bool, whole: bool = False
+) -> list[str]:
+    """Lines of the table. Too wide: first narrower gaps, then shorter texts, then fewer columns.
+
+    A note that is too wide is cut; with `whole` it goes on in the next line.
+    """
     shown = list(range(len(columns)))
     widths = [max([len(column.title), *(len(row.cells[n].text) for row in rows)]) for n, column in enumerate(columns)]
     gap = 2
@@ -107,9 +112,17 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, width: int | None, 
     for row in rows:
         lines.append(line(row.cells))
         if row.note:
-            note = f"  └ {row.note}"
-            lines.append(paint(note if width is None else cut(note, width), "dim", colour))
+            lines += [paint(text, "dim", colour) for text in _note(row.note, width, whole)]
     return lines
+
+
+def _note(note: str, width: int | None, whole: bool) -> list[str]:
+    text = f"  └ {note}"
+    if width is None:
+        return [text]
+    import textwrap  # here: `status` never wraps, and counts its milliseconds
+
+    return textwrap.wrap(text, max(20, width), subsequent_indent="    ") if whole else [cut(text, width)]
 
 
 def facts(pairs: Sequence[tuple[str, Cell]], *, colour: bool) -> list[str]:

@@ -86,7 +86,7 @@ def show_table(columns: Sequence[grid.Column], rows: Sequence[grid.Row], *, empt
     if not rows:
         write(empty)
         return
-    write(grid.table(columns, rows, width=grid.width_of(sys.stdout), colour=colour()))
+    write(grid.table(columns, rows, width=grid.width_of(sys.stdout), colour=colour(), whole=True))
 
 
 def names(bots: Sequence[str], most: int = 8) -> str:
