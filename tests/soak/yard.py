@@ -139,11 +139,17 @@ class Yard:
             eventually(all_new, PATIENCE, every=0.02, what=f"new runs of {', '.join(before)}: {self.short(before)}")
 
     def same(self, before: dict[str, dict[str, Any]]) -> None:
-        """Wait until all run as they did: same processes, same epochs."""
-        wanted = {name: (row["pid"], row["epoch"], row["state"]) for name, row in before.items()}
+        """Wait until all but those that another fault of this round has run as they did: same processes and epochs."""
+
+        def others(rows: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+            return {
+                name: (row["pid"], row["epoch"], row["state"]) for name, row in rows.items() if name not in self.taken
+            }
+
+        wanted = others(before)
 
         def unchanged() -> bool:
-            return {name: (row["pid"], row["epoch"], row["state"]) for name, row in self.rows().items()} == wanted
+            return others(self.rows()) == wanted
 
         def differences() -> str:
             now = {name: (row["pid"], row["epoch"], row["state"], row["reason"]) for name, row in self.rows().items()}
