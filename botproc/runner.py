@@ -319,9 +319,10 @@ class BotRun:
         return self._analyst.look(self._market.window, position)
 
     def _receive(self, message: Message) -> None:
-        """On the link's thread."""
-        self._inbox.append(message)
-        self._wake.set()
+        """On the link's thread. A Welcome wakes nobody: an attach that waits would begin anew."""
+        if isinstance(message, Command | Unwelcome):
+            self._inbox.append(message)
+            self._wake.set()
 
     def _on_term(self, *_: Any) -> None:
         self._stop_reason = "SIGTERM"
