@@ -120,6 +120,9 @@ class Launchers:
                 gone = self._links.pop(name, None)
                 if gone is not None:
                     gone.hang_up()
+        for link in self._links.values():
+            if link is not self._newest:
+                link.tell("retire")  # whoever started it may have died before it could say so
         return runs
 
     def know(self, strategy: str) -> None:

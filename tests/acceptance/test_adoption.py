@@ -219,6 +219,31 @@ def test_a_reused_pid_is_never_signalled(daemon: Daemon) -> None:
     audit(daemon)
 
 
+def test_a_launcher_of_an_earlier_supervisor_leaves_with_its_last_run(daemon: Daemon) -> None:
+    """Each supervisor starts its own; the one before could not tell its launcher that it is the last no more."""
+    rows = at_rest(daemon)
+    for _ in range(2):
+        daemon.kill()
+        daemon.start()
+        settled(daemon)
+    old = {psutil.Process(row["pid"]).ppid() for row in rows.values()} - {1}
+    assert old
+    daemon.ask("restart", bots=list(rows), wait=60)
+    now = {psutil.Process(row["pid"]).ppid() for row in settled(daemon).values() if row["pid"]}
+    assert len(now) == 1 and not now & old
+
+    def left() -> bool:
+        parents = {}
+        for one in daemon.processes():
+            with suppress(psutil.Error):  # it ends just now
+                if "botproc.launcher" in " ".join(one.cmdline()):
+                    parents[one.pid] = one.ppid()
+        return set(parents.values()) - set(parents) == {daemon.pid}
+
+    eventually(left, 20, what="one launcher, the supervisor's")
+    assert not old & {one.pid for one in daemon.processes()}
+
+
 def test_an_old_run_that_holds_the_lock_is_dead_before_its_successor_starts(daemon: Daemon) -> None:
     """Somebody nobody knows of holds a bot's lock: it is killed, nothing is burned, and one process is there."""
     at_rest(daemon)
