@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from protocol.errors import InvalidInput
 
 #: Keys whose value is a text, whatever it looks like.
 _TEXTS: Final = frozenset({"name", "account", "market", "strategy", "timeframe"})
+_UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
 
 def value(text: str) -> Any:
@@ -67,6 +69,25 @@ def where(words: Sequence[str]) -> dict[str, Any]:
             raise InvalidInput(f"--where {word!r} is not key=value")
         result[key.strip()] = text if key.strip() in _TEXTS else value(text)
     return result
+
+
+def since(text: str, now: float) -> float:
+    """A moment up to `now`, in seconds since 1970: `90m`, `24h`, `7d` or `2w` ago, or an ISO date or time.
+
+    One that names no offset is in UTC. Raises InvalidInput.
+    """
+    if ago := re.fullmatch(r"([0-9]{1,9})([mhdw])", text):
+        return max(0.0, now - int(ago[1]) * _UNITS[ago[2]])
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--since {text!r} is no time", hint="24h, 7d, 2026-01-31 or '2026-01-31 14:00', in UTC"
+        ) from None
+    at = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    if at > now:
+        raise InvalidInput(f"--since {text!r} is yet to come")
+    return max(0.0, at)
 
 
 def bots_of(path: Path) -> list[dict[str, Any]]:

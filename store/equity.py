@@ -41,11 +41,10 @@ def since(conn: Connection, account: str, at: float, *, limit: int = 10_000) -> 
     return [Sample(*row) for row in conn.execute(query)]
 
 
-def last(conn: Connection, account: str) -> Sample | None:
-    """The newest sample of an account."""
+def newest(conn: Connection, account: str, limit: int) -> list[Sample]:
+    """The last samples of an account, oldest first, at most `limit`."""
     query = select(*_COLUMNS).where(equity.c.account == account).order_by(equity.c.at.desc(), equity.c.id.desc())
-    row = conn.execute(query.limit(1)).first()
-    return None if row is None else Sample(*row)
+    return [Sample(*row) for row in conn.execute(query.limit(limit))][::-1]
 
 
 def prune(conn: Connection, *, before: float, keep: int, most: int) -> int:

@@ -101,9 +101,9 @@ class SupervisorConfig(Frozen):
     sample_days: float = Field(7.0, gt=0, le=36_500)
     """Age at which samples of the machine and the bots (one a minute) are dropped."""
     journal_days: float = Field(30.0, gt=0, le=36_500)
-    """Age at which journal entries are dropped."""
+    """Age at which journal entries and samples of the accounts' equity are dropped."""
     journal_rows: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
-    """Journal entries kept at the most."""
+    """Journal entries kept at the most; and as many samples of equity."""
 
 
 _RESERVED_DEFAULTS = ("name", "market")

@@ -320,6 +320,12 @@ class ScriptedSupervisor:
             {**base, "ticket": 3, "type": 1, "entry": 1, "profit": 41.2, "volume": 0.1, "price": 1.0841, "symbol": "EURUSD", "bot": "eurusd-ma"},
         ]  # fmt: skip
 
+    def _do_equity(self, args: dict[str, Any]) -> Any:
+        known = [(T0 + 60.0 * number, 10_000.0 + number % 7 * 10) for number in range(120)]
+        rows = [{"account": "main", "at": at, "balance": 10_000.0, "equity": equity, "margin": 108.5}
+                for at, equity in known if at > args.get("since", 0.0)]  # fmt: skip
+        return rows[: args.get("limit", 1_440)]
+
     def _do_symbols(self, args: dict[str, Any]) -> Any:
         return [{
             "name": "EURUSD", "description": "Euro vs US Dollar", "digits": 5, "bid": 1.08524, "ask": 1.08533,

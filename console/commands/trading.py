@@ -1,12 +1,13 @@
-"""positions, deals, account, accounts, symbols: what the gateways tell."""
+"""positions, deals, account, accounts, symbols, equity: what the gateways tell."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import time
+from typing import Annotated, Any, Final
 
 import typer
 
-from console import settings
+from console import curve, settings, values
 from console.commands.shared import Account, AsJson, OfBot, colour, show_table, write, write_json
 from console.figures import moment, money, plain, price
 from console.grid import Cell, Column, Row, facts
@@ -16,13 +17,15 @@ _DEAL_TYPES: Final = {
     0: "buy", 1: "sell", 2: "balance", 3: "credit", 4: "charge", 5: "correction", 6: "bonus", 7: "commission",
 }  # fmt: skip
 _ENTRIES: Final = {0: "in", 1: "out", 2: "in/out", 3: "out by"}
+_PAGE: Final = 5_000  # samples in one answer
+_READABLE: Final = 50  # lines of a table
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs."""
     for verb, command in (
         ("positions", _positions), ("deals", _deals), ("account", _account), ("accounts", _accounts),
-        ("symbols", _symbols),
+        ("symbols", _symbols), ("equity", _equity),
     ):  # fmt: skip
         app.command(verb, rich_help_panel=PANEL)(command)
 
@@ -170,3 +173,58 @@ def _symbols(account: Account = None, as_json: AsJson = False) -> int:
     ]  # fmt: skip
     show_table(columns, rows, empty="no symbols")
     return 0
+
+
+def _equity(
+    account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="Not needed where there is one.")] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help="24h, 7d, 2026-01-31 or '2026-01-31 14:00' (UTC).")
+    ] = "24h",
+    as_json: AsJson = False,
+) -> int:
+    """What an account was worth in the last 24 hours, or since WHEN: a sample a minute at most, where it changed.
+
+    DRAWDOWN is how far the equity lies below its highest since then. Of more than 50 samples the table shows the lowest
+    and the highest of each stretch; --json has all.
+    """
+    begin = values.since(since, time.time())
+    rows = _samples(account, begin)
+    if as_json:
+        write_json(rows)
+        return 0
+    worth = [row["equity"] for row in rows]
+    falls = curve.falls(worth)
+    shown = curve.thin(worth, _READABLE)
+    columns = (
+        Column("TIME (UTC)"), Column("BALANCE", right=True), Column("EQUITY", right=True),
+        Column("DRAWDOWN", right=True),
+    )  # fmt: skip
+    table = [
+        Row([Cell(moment(rows[n]["at"])), Cell(money(rows[n]["balance"])), Cell(money(worth[n])), _fall(falls[n])])
+        for n in shown
+    ]
+    show_table(columns, table, empty=f"no samples since {moment(begin)} (UTC)")
+    if rows:
+        deepest = max(range(len(rows)), key=lambda n: falls[n] or 0.0)
+        few = f", {len(shown)} shown (of each stretch the lowest and the highest; --json: all)"
+        write(["", f"{len(rows):,} {'sample' if len(rows) == 1 else 'samples'}{few if len(shown) < len(rows) else ''}"])
+        write(f"equity {money(min(worth))} to {money(max(worth))}; {_deepest(falls[deepest], rows[deepest]['at'])}")
+    return 0
+
+
+def _samples(account: str | None, since: float) -> list[dict[str, Any]]:
+    """All samples after that moment, asked for page by page."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = _ask("equity", account=account, since=rows[-1]["at"] if rows else since, limit=_PAGE)
+        rows += page
+        if len(page) < _PAGE:
+            return rows
+
+
+def _fall(percent: float | None) -> Cell:
+    return Cell(plain(None) if percent is None else f"{percent:.2f} %", "red" if percent else "dim")
+
+
+def _deepest(percent: float | None, at: float) -> str:
+    return f"deepest drawdown {percent:.2f} % at {moment(at)}" if percent else "no drawdown"

@@ -55,6 +55,8 @@ class Accounts:
         self.figures: dict[str, Figures] = {}
         #: What a gateway must hear before any fence lets somebody trade: what is halted.
         self.first: Callable[[str], list[Query]] = lambda _account: []
+        #: Told after each figures of an account that were taken.
+        self.figures_taken: Callable[[str], None] = lambda _account: None
 
     def fence(self, record: Record, epoch: int, alive: bool, cause_id: str) -> None:
         """Ask the account's gateway to fence; asked again at each of its Hellos until it answers."""
@@ -130,6 +132,7 @@ class Accounts:
             record = self._registry.by_id.get(figures.bot_id)
             if record is not None:
                 record.figures = figures
+        self.figures_taken(account)
 
     async def query(self, account: str, what: str, args: dict[str, Any], cause_id: str = "",
                     timeout: float = _QUERY_TIMEOUT) -> Any:  # fmt: skip

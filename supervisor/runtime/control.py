@@ -40,7 +40,7 @@ _LONGEST_WORD: Final = 128
 VIEWERS: Final = frozenset(
     {
         "ping", "status", "host", "show", "samples", "history", "positions", "deals", "account", "accounts", "symbols",
-        "strategies", "logs", "events", "analysis", "halts",
+        "equity", "strategies", "logs", "events", "analysis", "halts",
     }
 )  # fmt: skip
 

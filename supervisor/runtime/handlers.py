@@ -43,6 +43,7 @@ def handlers_of(stable: Stable, specs: SpecMaker, door: KeyDoor | None) -> dict[
         "account": trading.account,
         "accounts": trading.accounts,
         "symbols": trading.symbols,
+        "equity": trading.equity,
         "halt": halts.halt,
         "resume-trading": halts.resume_trading,
         "halts": halts.halts,

@@ -42,6 +42,7 @@ from supervisor.runtime.commands import access
 from supervisor.runtime.commands.configure import want
 from supervisor.runtime.control import Control
 from supervisor.runtime.daemon import Daemon, EventQueue
+from supervisor.runtime.equity import EquityKeeper
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.handlers import handlers_of
 from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
@@ -142,6 +143,7 @@ class Builder:
         performer.queued = lambda: stable.throttling.admitting.waiting
         stable.sampling.sampled = stable.throttling.sampled
         stable.sampling.history.minute_over = lambda minute: _keep_minute(stable, minute)
+        stable.accounts.figures_taken = EquityKeeper(stable.writer, stable.accounts.figures.get).took
         self.on_lost = listener.launcher_lost
         daemon = Daemon(
             stable,

@@ -161,6 +161,9 @@ def test_market_and_account(daemon: Daemon, run: Callable[..., Answer]) -> None:
     assert {"login", "balance", "equity", "margin_free", "leverage", "currency", "profit"} <= set(account)
     (only,) = run("accounts", "--json").json()
     assert (only["name"], only["state"], only["bots"]) == ("main", "running", 3)
+    first = eventually(lambda: run("equity", "--json").json(), what="the sample that is kept after a start")[0]
+    assert first["account"] == "main" and first["balance"] > 0 and time.time() - 3600 < first["at"] < time.time()
+    assert run("equity", "main", "--since", "1h").out.splitlines()[0].split()[-1] == "DRAWDOWN"
     symbols = {row["name"]: row for row in run("symbols", "--json").json()}
     assert set(symbols) == {"EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "BTCUSD", "US500"}
     assert all(row["ask"] >= row["bid"] > 0 for row in symbols.values())
@@ -431,6 +434,11 @@ def test_wrong_arguments_are_refused_with_a_code(raw: Callable[..., dict[str, An
         ("show", {}, "unknown_bot"),
         ("analysis", {"bot": ["one"]}, "unknown_bot"),
         ("deals", {"account": 5}, "invalid"),
+        ("equity", {"account": "mian"}, "invalid"),
+        ("equity", {"since": -1}, "invalid"),
+        ("equity", {"since": float("nan")}, "invalid"),
+        ("equity", {"since": "24h"}, "invalid"),
+        ("equity", {"limit": 0}, "invalid"),
     ]
     wrong = []
     for command, args, code in cases:

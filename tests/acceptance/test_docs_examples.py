@@ -91,8 +91,9 @@ def test_answers_have_the_keys_of_the_page(stable: Make) -> None:
     eventually(lambda: daemon.ask("host").get("cpu_percent") is not None, what="a sample of the host")
     eventually(lambda: daemon.ask("history", bot="one"), what="the first line of the bot's history")
     given: dict[str, dict[str, Any]] = {key: {"bot": "one"} for key in ("show", "analysis", "history", "logs")}
+    eventually(lambda: daemon.ask("equity"), what="the first sample of the account's equity")
     for name in ("ping", "status", "host", "show", "analysis", "history", "events", "logs", "strategies", "accounts",
-                 "account", "symbols"):  # fmt: skip
+                 "account", "symbols", "equity"):  # fmt: skip
         answer = daemon.ask(name, 30.0, **given.get(name, {}))
         row = answer[0] if isinstance(answer, list) else answer
         assert keys[name] - {"error"} <= row.keys(), name

@@ -63,6 +63,7 @@ def test_a_viewer_looks_and_an_operator_does(remote: Daemon) -> None:
     )  # fmt: skip
     with ControlClient.from_file(anna) as viewer:
         assert viewer.ping()["pid"] == remote.pid
+        assert eventually(lambda: viewer.request("equity"), what="a sample of the account")[0]["account"] == "main"
         for command in ("start", "stop", "add", "update", "remove", "reload", "down", "handover", "keys", "key_add",
                         "key_revoke", "halt", "backup", "nonsense"):  # fmt: skip
             with pytest.raises(CommandFailed) as refused:

@@ -217,6 +217,10 @@ WRONG_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "logs_unknown_bot": (("logs", "oen"), ("'one'",)),
     "deals_unknown_account": (("deals", "--account", "mian"), ("'mian'", "'main'")),
     "account_not_said": (("account",), ("name an account", "main, net")),
+    "equity_account_not_said": (("equity",), ("name an account", "main, net")),
+    "equity_unknown_account": (("equity", "mian"), ("'mian'", "did you mean 'main'?")),
+    "equity_since_no_time": (("equity", "main", "--since", "yesterday"), ("'yesterday' is no time", "24h, 7d")),
+    "equity_since_to_come": (("equity", "main", "--since", "2999-01-01"), ("'2999-01-01' is yet to come",)),
     "unknown_verb": (("statsu",), ("statsu",)),
     "unknown_option": (("status", "--jsn"), ("--jsn",)),
 }  # fmt: skip

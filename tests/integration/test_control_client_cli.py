@@ -16,11 +16,12 @@ import msgpack
 import pytest
 
 from console import settings
+from console.commands import trading
 from console.main import main
 from protocol.client import ControlClient
 from protocol.conversation import encode_request
 from protocol.errors import StablehandError
-from tests.scripted import ScriptedSupervisor
+from tests.scripted import T0, ScriptedSupervisor
 from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,8 @@ def test_status_imports_nothing_heavy(home: Path, server: ScriptedSupervisor, wo
 
 JSON_VERBS = [
     "status", "show eurusd-ma", "analysis eurusd-ma", "history eurusd-ma", "positions", "deals", "account",
-    "accounts", "strategies", "symbols", "events --since 1", "start --all", "stop eurusd-ma --wait 1", "restart --all",
+    "accounts", "strategies", "symbols", "equity main --since 2020-01-01", "events --since 1", "start --all",
+    "stop eurusd-ma --wait 1", "restart --all",
     "pause --where market=EURUSD", "resume eurusd-ma", "add new market=EURUSD strategy=X", "update --all priority=3",
     "reload", "reload --yes", "remove eurusd-ma --positions close",
 ]  # fmt: skip
@@ -119,6 +121,26 @@ def test_requests_are_what_was_typed(stay: Path, server: ScriptedSupervisor) -> 
     ):  # fmt: skip
         assert main(words.split()) == 0
         assert (server.requests[-1]["cmd"], server.requests[-1]["args"]) == (cmd, args)
+
+
+def test_equity_of_a_long_time_is_thinned_and_says_so(
+    stay: Path, server: ScriptedSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trading, "_PAGE", 50)
+    assert main(["equity", "main", "--since", "2020-01-01", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["at"] for row in rows] == [T0 + 60.0 * number for number in range(120)], "every page, nothing twice"
+    sent = [one["args"] for one in server.requests]
+    assert sent[0] == {"account": "main", "since": 1_577_836_800.0, "limit": 50} and len(sent) == 3
+    assert main(["equity", "--since", "2020-01-02T01:30+01:00"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["TIME", "(UTC)", "BALANCE", "EQUITY", "DRAWDOWN"]
+    assert lines[1].split() == ["2020-01-02", "00:31:00", "10,000.00", "10,030.00", "0.00", "%"]
+    assert "89 samples, 48 shown" in lines[-2] and len(lines) == 1 + 48 + 3
+    assert lines[-1] == "equity 10,000.00 to 10,060.00; deepest drawdown 0.60 % at 2020-01-02 00:35:00"
+    assert "account" not in server.requests[-1]["args"]
+    assert main(["equity", "--since", "90m"]) == 0
+    assert capsys.readouterr().out.startswith("no samples since 20")
 
 
 def test_failures_are_named_and_exit_1(home: Path, server: ScriptedSupervisor) -> None:

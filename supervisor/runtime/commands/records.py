@@ -19,7 +19,7 @@ _TAIL_BYTES: Final = 4 * 1024 * 1024
 async def history(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
     """The last rows of a bot's history, oldest first."""
     record = select(stable, {"bots": [args.get("bot")]})[0]
-    limit = _number(args, "limit", 50)
+    limit = number(args, "limit", 50)
     rows = await stable.read(lambda conn: journal.of_bot(conn, record.bot_id, limit))
     return [
         {
@@ -36,7 +36,7 @@ async def history(stable: Stable, args: dict[str, Any], cause: str) -> list[dict
 
 async def events(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Journal rows after a number, or the last ones."""
-    limit, bot = _number(args, "limit", 100), args.get("bot")
+    limit, bot = number(args, "limit", 100), args.get("bot")
     since = args.get("since")
     if since is not None and (not isinstance(since, int) or isinstance(since, bool) or not 0 <= since < 2**63):
         raise StablehandError(f"since = {since!r}: a journal number, 0 or above", code=INVALID)
@@ -70,7 +70,7 @@ async def logs(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     record = select(stable, {"bots": [args.get("bot")]})[0]
     path = log_path(stable.data_dir, record)
     raw = path.with_suffix(".out")
-    lines = await asyncio.to_thread(_tail, raw if args.get("output") else path, _number(args, "lines", 50, least=0))
+    lines = await asyncio.to_thread(_tail, raw if args.get("output") else path, number(args, "lines", 50, least=0))
     return {"path": str(path), "raw_path": str(raw), "lines": lines}
 
 
@@ -87,7 +87,8 @@ async def strategies(stable: Stable, args: dict[str, Any], cause: str) -> list[d
     return rows + [{"id": name, "error": text} for name, text in sorted(errors.items())]
 
 
-def _number(args: dict[str, Any], key: str, default: int, *, least: int = 1) -> int:
+def number(args: dict[str, Any], key: str, default: int, *, least: int = 1) -> int:
+    """A whole number of the arguments, from `least` to 10,000. Raises StablehandError."""
     value = args.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
         raise StablehandError(f"{key} = {value!r}: a whole number from {least} to {_MOST}", code=INVALID)

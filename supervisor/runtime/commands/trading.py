@@ -1,14 +1,19 @@
-"""positions, deals, account, accounts, symbols: what the gateways know."""
+"""positions, deals, account, accounts, symbols: what the gateways know; equity: what was kept of it."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import Any, Final
 
 from protocol.errors import INVALID, StablehandError, nearest
+from store import equity as equity_table
+from supervisor.runtime.commands.records import number
 from supervisor.runtime.commands.select import select
 from supervisor.runtime.stable import Stable
 
 _PAGE: Final = 5_000  # deals in one answer of a gateway
+_DAY: Final = 1_440  # samples of one account's equity, at the most
 
 
 async def positions(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
@@ -67,6 +72,18 @@ async def symbols(stable: Stable, args: dict[str, Any], cause: str) -> list[dict
     """The account's symbols with their quotes."""
     result = await stable.accounts.query(_account(stable, args), "symbols", {}, cause)
     return list(result)
+
+
+async def equity(stable: Stable, args: dict[str, Any], cause: str) -> list[dict[str, Any]]:
+    """Samples of an account, oldest first: the first `limit` after `since` (seconds since 1970), or the last ones."""
+    name, limit, since = _account(stable, args), number(args, "limit", _DAY), args.get("since")
+    if since is None:
+        found = await stable.read(lambda conn: equity_table.newest(conn, name, limit))
+    elif not isinstance(since, int | float) or isinstance(since, bool) or not 0 <= since < math.inf:
+        raise StablehandError(f"since = {since!r}: seconds since 1970", code=INVALID)
+    else:
+        found = await stable.read(lambda conn: equity_table.since(conn, name, float(since), limit=limit))
+    return [asdict(one) for one in found]
 
 
 async def _of_accounts(stable: Stable, args: dict[str, Any], what: str, cause: str) -> list[dict[str, Any]]:

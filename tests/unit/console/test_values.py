@@ -46,6 +46,32 @@ def test_where_keeps_its_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90m", 1_000_000_000 - 5_400), ("24h", 1_000_000_000 - 86_400), ("7d", 1_000_000_000 - 604_800),
+        ("2w", 1_000_000_000 - 1_209_600), ("0m", 1_000_000_000), ("999999999w", 0),
+        ("2001-09-09", 999_993_600), ("2001-09-09 01:46", 999_999_960), ("2001-09-09T02:46+01:00", 999_999_960),
+        ("0001-01-01", 0), ("0001-01-01T00:00+14:00", 0),
+    ],
+)  # fmt: skip
+def test_since_is_a_time_that_has_passed(text: str, expected: float) -> None:
+    assert values.since(text, 1_000_000_000) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("yesterday", "no time"), ("", "no time"), ("-1h", "no time"), ("24", "no time"), ("24 h", "no time"),
+        ("2001-13-01", "no time"), ("\u0663h", "no time"), ("1.5h", "no time"), ("2001-09-10", "yet to come"),
+        ("9999-12-31T23:59-14:00", "yet to come"),
+    ],
+)  # fmt: skip
+def test_since_that_is_wrong(text: str, what: str) -> None:
+    with pytest.raises(InvalidInput, match=what):
+        values.since(text, 1_000_000_000)
+
+
+@pytest.mark.parametrize(
     ("text", "what"),
     [
         ("[[bots]]\nmarket = 'EURUSD'", "bot 1 of 1 has no name"),

@@ -209,7 +209,7 @@ def test_equity_is_kept_by_account_and_pruned(database: Database) -> None:
     with database.begin() as conn:
         equity.append(conn, [*samples, Sample("other", 9.0, 1.0, 1.0)])
         assert equity.since(conn, "main", 1.0, limit=2) == samples[2:4]
-        assert equity.last(conn, "main") == samples[4]
+        assert equity.newest(conn, "main", 2) == samples[3:]
         assert equity.prune(conn, before=3.0, keep=100, most=2) == 2
         assert equity.prune(conn, before=3.0, keep=100, most=2) == 1
         assert equity.since(conn, "main", -1.0) == samples[3:]
