@@ -258,10 +258,10 @@ class GatewayClient:
                 continue
             except BadFrame:
                 continue  # a newer gateway's word that this version does not know
-            clock = getattr(message, "clock", 0.0)
-            if clock:
-                self._heard = clock, time.monotonic()
             if isinstance(message, kinds) and fits(message):
+                clock = getattr(message, "clock", 0.0)
+                if clock:  # of an answer that was waited for: one that lay here for long would tell another time
+                    self._heard = clock, time.monotonic()
                 return message
 
     def _wait(self, events: int, until: float, *, wakeable: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from protocol.spec import RunSpec
 SYNC: Final = "~sync."
 _SYNC: Final = SYNC.encode()
 _HIGH_WATER: Final = 20_000
+_SIGN_OF_LIFE: Final = 3_000  # milliseconds
 _SPREAD: Final = struct.Struct("<f")
 _WITH_SPREAD: Final = 3  # frames: topic, spread, bar; older gateways send no spread
 
@@ -51,9 +53,14 @@ def spread_frame(seconds: float) -> bytes:
     return _SPREAD.pack(seconds)
 
 
-def sync_topic(token: str) -> bytes:
-    """The topic that only the run `token` subscribes to."""
-    return f"{SYNC}{token}".encode()
+def sync_name(token: str) -> str:
+    """What stands for the run `token` where others may listen: the token itself is a secret."""
+    return hashlib.blake2b(b"sync", key=token.encode()[:64], digest_size=16).hexdigest()
+
+
+def sync_topic(name: str) -> bytes:
+    """The topic that only the run of that `sync_name` subscribes to."""
+    return f"{SYNC}{name}".encode()
 
 
 class MarketFeed:
@@ -69,12 +76,16 @@ class MarketFeed:
             (zmq.RECONNECT_IVL_MAX, 1000),
         ):
             self.socket.setsockopt(option, value)
+        if spec.market.startswith("tcp"):
+            # A host that lost its power closes no connection: without a sign of life it is made anew.
+            self.socket.setsockopt(zmq.HEARTBEAT_IVL, _SIGN_OF_LIFE)
+            self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _SIGN_OF_LIFE)
         pair = KeyPair(spec.public_key, spec.secret_key) if spec.public_key else None
         secure_client(self.socket, pair, spec.gateway_key)
         self.bad_frames = 0
         self.socket.connect(spec.market)
         self.socket.subscribe(topics.bar(symbol, timeframe))
-        self.socket.subscribe(sync_topic(spec.token))
+        self.socket.subscribe(sync_topic(sync_name(spec.token)))
 
     def receive(self, limit: int = 1000) -> list[Arrival]:
         """What has arrived, oldest first, stamped and not decoded, without waiting."""

@@ -12,6 +12,7 @@ This file needs pyzmq and msgpack, and nothing else of Stablehand: it may be cop
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -111,8 +112,6 @@ class Beat:
     def _open(self) -> None:
         if self._context is None:
             return
-        if self._socket is not None:
-            self._socket.close()
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger, socket.sndhwm, socket.rcvhwm = 0, 16, 16
         socket.immediate = True  # what nobody receives is not kept: an old heartbeat says nothing
@@ -121,6 +120,8 @@ class Beat:
         if server:
             socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = server, public, secret
         socket.connect(self._bus)
+        if self._socket is not None:
+            self._socket.close()
         self._socket = socket
 
     def _listen(self) -> None:
@@ -128,7 +129,7 @@ class Beat:
         while True:
             try:
                 frame = self._socket.recv_multipart(zmq.NOBLOCK)[-1]
-            except zmq.Again:
+            except zmq.ZMQError:  # nothing more has come, or nothing can
                 return
             try:
                 answer = msgpack.unpackb(frame)
@@ -157,7 +158,8 @@ class Beat:
                 self._failing_since = now
             elif now - self._failing_since > _REOPEN:  # a connection that was refused does not come back by itself
                 self._failing_since = now
-                self._open()
+                with contextlib.suppress(zmq.ZMQError):  # no descriptor is left: with the old one, later again
+                    self._open()
             return False
         self._failing_since = None
         return True

@@ -65,7 +65,7 @@ class Hub:
         return numbers
 
     def read_subscriptions(self) -> list[str]:
-        """Take note of who has subscribed; the tokens of runs whose subscriptions are in force since now."""
+        """Take note of who has subscribed; the `sync_name` of runs whose subscriptions are in force since now."""
         fresh: list[str] = []
         for _ in range(_BURST):
             try:
@@ -74,23 +74,23 @@ class Hub:
                 return fresh
             if frame[1 : 1 + len(_SYNC)] != _SYNC:
                 continue
-            token = frame[1 + len(_SYNC) :].decode("utf-8", "replace")
+            name = frame[1 + len(_SYNC) :].decode("utf-8", "replace")
             if frame[:1] == b"\x01":
-                self._synced.add(token)
-                fresh.append(token)
-                self._greet(token)
+                self._synced.add(name)
+                fresh.append(name)
+                self._greet(name)
             else:
-                self._synced.discard(token)
+                self._synced.discard(name)
         return fresh
 
-    def _greet(self, token: str) -> None:
+    def _greet(self, name: str) -> None:
         """Tell this run alone who publishes, and up to which bar it may have missed.
 
         A run whose connection broke cannot know by itself: the next bar may be an hour away.
         """
         numbers = [[symbol, timeframe, number] for (symbol, timeframe), number in self.numbers.items()]
-        self._socket.send_multipart([sync_topic(token), pack({"boot": self._boot, "numbers": numbers})])
+        self._socket.send_multipart([sync_topic(name), pack({"boot": self._boot, "numbers": numbers})])
 
-    def synced(self, token: str) -> bool:
+    def synced(self, name: str) -> bool:
         """Whether this run's subscriptions are in force."""
-        return token in self._synced
+        return name in self._synced

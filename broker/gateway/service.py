@@ -137,8 +137,8 @@ class Gateway:
             if self._inbox.fileno() in ready:
                 self._inbox.run()
             if self._sockets.market in ready:
-                for token in self._door.hub.read_subscriptions():
-                    sessions.retry(token=token)
+                for name in self._door.hub.read_subscriptions():
+                    sessions.retry(name=name)
             if self._sockets.control is not None and self._sockets.control in ready:
                 self._desk.read(self._sockets.control)
             if self._sockets.orders in ready:

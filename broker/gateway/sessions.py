@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from broker.feed import sync_name
 from broker.gateway.book import Book
 from protocol.codec import encode
 from protocol.messages import WIRE, Attach, AttachRefused, Message
@@ -61,7 +62,7 @@ class Sessions:
         self._runs: dict[int, Session] = {}  # by bot
         self._by_identity: dict[Identity, Session] = {}
         self._readers: OrderedDict[Identity, Session] = OrderedDict()
-        self._waiting: dict[str, _Waiting] = {}  # by run token: the last Attach of each run
+        self._waiting: dict[str, _Waiting] = {}  # by the run's `sync_name`: its last Attach
         self.netting = False
 
     def of(self, identity: Identity) -> Session | None:
@@ -72,21 +73,25 @@ class Sessions:
         """An Attach: answered now, refused, or kept until it can be answered."""
         reason = self._never(message)
         if reason:
-            self._waiting.pop(message.token, None)
+            self._waiting.pop(sync_name(message.token), None)
             self.refuse(identity, reason)
             return
-        self._waiting[message.token] = _Waiting(identity, message, time.monotonic())
-        self._try(message.token)
+        name = sync_name(message.token)
+        before = self._waiting.get(name)
+        # One that asks again and again has waited since it asked first.
+        since = before.since if before is not None and before.identity == identity else time.monotonic()
+        self._waiting[name] = _Waiting(identity, message, since)
+        self._try(name)
 
-    def retry(self, *, bot_id: int | None = None, token: str | None = None) -> None:
+    def retry(self, *, bot_id: int | None = None, name: str | None = None) -> None:
         """A fence was confirmed, a subscription came in force, or time has passed: look at those who wait."""
-        if token is not None:
-            tokens = [token] if token in self._waiting else []
+        if name is not None:
+            names = [name] if name in self._waiting else []
         else:
-            tokens = [
-                token for token, waiting in self._waiting.items() if bot_id is None or waiting.message.bot_id == bot_id
+            names = [
+                each for each, waiting in self._waiting.items() if bot_id is None or waiting.message.bot_id == bot_id
             ]
-        for each in tokens:
+        for each in names:
             self._try(each)
 
     def next_due(self) -> float | None:
@@ -164,16 +169,16 @@ class Sessions:
         message = waiting.message
         return message.read_only or self._book.may_attach(message.bot_id, message.epoch) == ""
 
-    def _try(self, token: str) -> None:
-        waiting = self._waiting[token]
+    def _try(self, name: str) -> None:
+        waiting = self._waiting[name]
         reason = self._never(waiting.message)
         if reason:
-            del self._waiting[token]
+            del self._waiting[name]
             self.refuse(waiting.identity, reason)
             return
         if not self._fence_stands(waiting):
             return
         late = time.monotonic() - waiting.since >= _SYNC_WAIT
-        if waiting.message.read_only or late or self._synced(token):
-            del self._waiting[token]
+        if waiting.message.read_only or late or self._synced(name):
+            del self._waiting[name]
             self._read(waiting.identity, waiting.message)

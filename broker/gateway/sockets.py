@@ -44,6 +44,8 @@ class Sockets:
             ):
                 socket.setsockopt(option, value)
         self.orders.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        # A run that connects anew is told of also while its broken connection is still held for a living one.
+        self.market.setsockopt(zmq.XPUB_VERBOSE, 1)
         #: Where clients connect: a port that the system chose is filled in.
         self.addresses = {
             "orders": _bind(self.orders, spec.gateway_bind["orders"]),

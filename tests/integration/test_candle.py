@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,10 @@ from typing import Any
 import pytest
 import zmq
 
+import broker.feed
 from broker.feed import Arrival, Follower, Greeting, MarketFeed
 from broker.gateway.hub import Hub
+from broker.gateway.sockets import Sockets
 from protocol.link import BusLink
 from protocol.messages import Attached
 from protocol.progress import Progress
@@ -108,6 +114,89 @@ def test_a_run_whose_connection_broke_is_told_what_it_missed_without_waiting_for
     socket, greeting = publisher("second", 0)  # its successor, which has published nothing yet
     assert Follower(attached).missed(greeting, "EURUSD", "H1")
     assert feed.greeting(Arrival(b"\xc1", 0.0, greeting=True)) is None and feed.bad_frames == 1
+
+
+class Wire:
+    """A network between a run and its gateway, which can swallow everything without a word to either side."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._dead: set[socket.socket] = set()
+        self._stop = threading.Event()
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def lose(self) -> None:
+        """From now on nothing arrives of the connections that are there; new ones are as they should be."""
+        self._dead = {one for pair in self._pairs for one in pair}
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        for one in (self._listener, *(one for pair in self._pairs for one in pair)):
+            one.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            others = {a: b for left, right in self._pairs for a, b in ((left, right), (right, left))}
+            ready, _, _ = select.select([self._listener, *others], [], [], 0.02)
+            for one in ready:
+                if one is self._listener:
+                    near = self._listener.accept()[0]
+                    self._pairs.append((near, socket.create_connection(("127.0.0.1", self._target))))
+                    continue
+                try:
+                    data = one.recv(65536)
+                    if data and one not in self._dead:
+                        others[one].sendall(data)
+                except OSError:
+                    data = b""
+                if not data:
+                    self._pairs = [pair for pair in self._pairs if one not in pair]
+                    for end in (one, others[one]):
+                        end.close()
+                    break
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[[int], Wire]]:
+    with ExitStack() as stack:
+
+        def make(target: int) -> Wire:
+            made = Wire(target)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def test_a_connection_that_died_without_a_word_is_made_anew_and_greeted(
+    context: zmq.Context[Any], tmp_path: Path, wire: Callable[[int], Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that lost its power, a router that forgot: neither side is told."""
+    monkeypatch.setattr(broker.feed, "_SIGN_OF_LIFE", 300)
+    port = free_ports(4)
+    addresses = {"orders": f"tcp://127.0.0.1:{port}", "market": f"tcp://127.0.0.1:{port + 1}"}
+    sockets = Sockets(context, spec(tmp_path, 0).model_copy(update={"gateway_bind": addresses}))
+    hub, between = Hub(sockets.market, "boot", 0.0), wire(port + 1)
+    market = f"tcp://127.0.0.1:{between.port}"
+    feed = MarketFeed(context, spec(tmp_path, 1).model_copy(update={"market": market}), "EURUSD", "H1")
+
+    def heard() -> list[Arrival]:
+        hub.read_subscriptions()
+        return feed.receive()
+
+    assert eventually(heard, 10)[0].greeting
+    between.lose()
+    hub.publish(3600, (Closed(),))
+    arrival = eventually(heard, 20)[0]
+    greeting = feed.greeting(arrival)
+    assert greeting is not None and greeting.numbers == {("EURUSD", "H1"): 1}, "and of the bar that it has missed"
+    feed.close()
+    sockets.close()
 
 
 def test_the_main_loop_is_woken_when_it_is_its_turn(context: zmq.Context[Any], tmp_path: Path) -> None:
