@@ -123,7 +123,7 @@ class Service:
         reply({"ok": True})
 
     def _do_catalogue(self, request: dict[str, Any], reply: Reply) -> None:
-        self._ask({"op": "catalogue", "names": list(request.get("names", ()))}, reply)
+        self._ask({"op": "catalogue", "names": [str(name) for name in request.get("names", ())]}, reply)
 
     def _do_validate(self, request: dict[str, Any], reply: Reply) -> None:
         question = {"strategy": str(request["strategy"]), "params": dict(request.get("params", {}))}

@@ -22,7 +22,7 @@ from protocol.codec import (
 )
 from protocol.errors import BadFrame
 from protocol.messages import Heartbeat, Message
-from tests.attackers import DEEP, LYING, MANY, WIDE
+from tests.attackers import DEEP, LYING, WIDE
 from tests.fuzz.shapes import frames, many, messages, values
 from tests.scale import SOAK
 
@@ -72,7 +72,8 @@ _BYTES, _VALUES = MAX_FRAME // _PART, MAX_ITEMS // _PART
 @pytest.mark.parametrize(
     "frame",
     [
-        DEEP, WIDE, MANY, LYING, b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
+        DEEP, WIDE, b"\xdd" + _VALUES.to_bytes(4, "big") + b"\x91\x90" * _VALUES, LYING,
+        b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
         b"\x81" * 60_000, b"\xdc\xff\xff" * 60_000, b"\x90" * (_BYTES + 1),
         b"\xdd" + (_BYTES // 2).to_bytes(4, "big") + b"\x90" * (_BYTES // 2),
         b"\xdf" + (_BYTES // 4).to_bytes(4, "big") + b"\x01\xc0" * (_BYTES // 4),
