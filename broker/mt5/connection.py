@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from broker import api
-from broker.mt5.troubles import CAREFULLY, HOLDING, Account, Kind, kind_of, line_of
+from broker.mt5.troubles import CAREFULLY, HOLDING, SEEN, Account, Kind, kind_of, line_of
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
@@ -160,6 +160,8 @@ def decide(state: Connection, event: Event, now: float, account: Account) -> tup
         case LookFailed():
             if kind_of(event.code) is not None or not state.opened:
                 return state, []  # the failed call was an event of its own
+            if state.trouble is not None and state.trouble.kind in SEEN:
+                return state, []  # another account's terminal that fails is still another account's
             if state.blind_since is None:
                 return replace(state, blind_since=now), []
             if now - state.blind_since < account.first_wait:

@@ -130,6 +130,23 @@ def test_another_account_is_named_and_one_trouble_follows_another() -> None:
     assert told[0].startswith("the terminal is logged in to 8, not to 7") and len(told) == 2
 
 
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Looked(8, True, True, False, True, True),
+        Looked(7, True, True, True, True, True),
+        Looked(7, False, True, False, True, True),
+    ],
+    ids=["another account", "shut out", "offline"],
+)
+def test_looks_that_fail_say_nothing_of_what_one_has_found(seen: Looked) -> None:
+    found, _ = after(*OPEN, (1.0, seen))
+    state, told = after(*OPEN, (1.0, seen), *((2.0 + n, LookFailed(-1, "Call failed")) for n in range(4)))
+    assert state.trouble == found.trouble and state.readable is found.readable and len(told) == 1
+    state, actions = decide(state, GOOD, 9.0, ME)
+    assert not state.barring and state.readable and len(actions) == 1
+
+
 @pytest.mark.parametrize(("retcode", "kind"), [(10027, Kind.BUTTON_OFF), (10026, Kind.EXPERTS_OFF)])
 def test_an_answer_bars_for_a_while_whatever_is_seen(retcode: int, kind: Kind) -> None:
     state, told = after(*OPEN, (1.0, Answered(retcode)), (2.0, GOOD))
