@@ -206,7 +206,8 @@ def _looked(state: Connection, seen: Looked, now: float, account: Account) -> tu
 def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connection, list[Action]]:
     """This trouble is there: told when it is another one than before."""
     if state.trouble is not None and state.trouble.kind is kind:
-        return state, []
+        # Who holds the account, and whether it is still there, is shown as it is now; it is no other trouble.
+        return (replace(state, trouble=replace(state.trouble, line=line)) if kind is Kind.TAKEN else state), []
     return replace(state, trouble=Trouble(kind, line, now)), [Tell(line, bad=True)]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from broker import api
 from broker.functions import READS
+from broker.mt5.accountlock import AccountLock
 from broker.mt5.aliases import Aliases
 from broker.mt5.connection import (
     Answered,
@@ -33,11 +34,11 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
-from broker.mt5.troubles import Account, Kind, taken
+from broker.mt5.troubles import Account, Kind
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.locks import FileLock, LockHeld
+from protocol.locks import FileLock
 
 FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
 _YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
@@ -88,8 +89,7 @@ class Mt5Terminal:
         self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick)
         self._was_readable = False
-        self._hold = hold
-        self._lock: FileLock | None = None  # of the account on this host; let go of at the end
+        self._lock = AccountLock(self._account, hold)
 
     # --- for any thread ------------------------------------------------------------------------------
 
@@ -124,12 +124,10 @@ class Mt5Terminal:
 
     def close(self) -> None:
         """Let go of the terminal, which goes on by itself."""
-        if self._lock is not None or self._hold is None:  # else it is another gateway's
+        if self._lock.kept:  # else it is another gateway's
             self._shutdown()
         self._connection = Connection()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._lock.release()
 
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
@@ -145,12 +143,10 @@ class Mt5Terminal:
                 self._look()
 
     def _open(self) -> None:
-        if self._hold is not None and self._lock is None:
-            try:
-                self._lock = self._hold()
-            except (LockHeld, OSError) as error:
-                self._happened(OpenFailed(api.RES_E_FAIL, taken(self._account, error), Kind.TAKEN))
-                return
+        not_ours = self._lock.keep(self._mono())
+        if not_ours:
+            self._happened(OpenFailed(api.RES_E_FAIL, not_ours, Kind.TAKEN))
+            return
         if self._path and not Path(self._path).exists():
             self._happened(OpenFailed(api.RES_E_NOT_FOUND, "", Kind.MISSING))
             return

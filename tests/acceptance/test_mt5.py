@@ -23,6 +23,7 @@ from protocol.locks import FileLock
 from tests.console import COMMAND, stablehand
 from tests.daemon import Daemon
 from tests.ports import free_ports
+from tests.scale import TAKEOVER
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
@@ -75,7 +76,7 @@ def environment(folder: Path) -> dict[str, str]:
     """What a gateway finds: the module in the package's place, and the password."""
     return {
         "STABLEHAND_MT5_MODULE": "tests.mt5module", "STABLEHAND_MT5_FAULTS": str(folder / "faults.json"),
-        "MT5_PASSWORD": "s3cret", "PYTHONPATH": str(ROOT),
+        "STABLEHAND_MT5_TAKEOVER": str(TAKEOVER), "MT5_PASSWORD": "s3cret", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
 
 

@@ -67,6 +67,8 @@ def test_an_account_that_another_holds_is_asked_for_again_within_seconds() -> No
         waits.append(state.next_try - now)
         now = state.next_try
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0] and state.holding == "it is taken"
+    state, actions = decide(state, OpenFailed(-1, "it was taken", Kind.TAKEN), now, ME)
+    assert actions == [] and state.holding == "it was taken", "what is shown is true now, and told once"
 
 
 def test_a_refused_login_is_tried_seldom() -> None:

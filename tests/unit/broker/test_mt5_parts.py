@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from broker.api import RATES_DTYPE, Rates, Tick
+from broker.mt5 import takeover
 from broker.mt5.aliases import Aliases
 from broker.mt5.opening import open_mt5
 from broker.mt5.polling import Polled
@@ -404,7 +405,7 @@ def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytes
     here, there, lines = tmp_path / "here", tmp_path / "there", list[str]()
 
     def opened(folder: Path) -> Mt5Terminal:
-        keys = config(password_env="NOT_SET")
+        keys = config(password_env="NOT_SET", reconnect_initial_seconds=0.05, reconnect_max_seconds=0.1)
         return open_mt5(keys, name="live", folder=folder, base_dir=tmp_path, tell=lambda line, _bad: lines.append(line))
 
     first, second = opened(here), opened(there)
@@ -416,8 +417,11 @@ def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytes
     )
     assert second.held().startswith(line) and lines[1:] == [second.held()]
     second.tend()
+    monkeypatch.setattr(takeover, "SECONDS", 0.2)
     first.close()
-    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], what="the second takes over")
+    eventually(lambda: [second.tend(), "which may come back" in second.held()][1], what="the second sees that it went")
+    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], 15.0, what="the second takes over")
+    assert len(lines) == 3, lines
     second.close()
 
 
