@@ -212,6 +212,8 @@ def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connec
 
 
 def _closed(state: Connection, kind: Kind, line: str, now: float, account: Account) -> tuple[Connection, list[Action]]:
+    if kind is not Kind.TAKEN and state.trouble is not None and state.trouble.kind is Kind.TAKEN:
+        state = replace(state, failures=0)  # waiting for another gateway is no failure of the terminal's
     state, actions = _begin(state, kind, line, now)
     factor = CAREFUL if kind in CAREFULLY else 1.0
     longest = min(account.longest_wait, LONGEST_LOCK_WAIT) if kind is Kind.TAKEN else account.longest_wait

@@ -136,7 +136,7 @@ def here(stable: Make, tmp_path: Path) -> Daemon:
             assert held["state"] == "starting", held
         shown = stablehand(daemon.config, "accounts").out
         assert str(os.getpid()) in shown and "/elsewhere/var" in " ".join(shown.split()), shown
-    daemon.wait_all("running")
+    daemon.wait_all("running", 60.0 + TAKEOVER)
     lock.unlink()
     return daemon
 

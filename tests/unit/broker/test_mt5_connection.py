@@ -69,6 +69,8 @@ def test_an_account_that_another_holds_is_asked_for_again_within_seconds() -> No
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0] and state.holding == "it is taken"
     state, actions = decide(state, OpenFailed(-1, "it was taken", Kind.TAKEN), now, ME)
     assert actions == [] and state.holding == "it was taken", "what is shown is true now, and told once"
+    state, _ = decide(state, OpenFailed(-10003, "IPC initialize failed"), 40.0, ME)
+    assert state.next_try == 41.0, "it was not the terminal that failed"
 
 
 def test_a_refused_login_is_tried_seldom() -> None:
