@@ -9,6 +9,7 @@ The test writes what is wrong to the file that STABLEHAND_MT5_FAULTS names, as J
 `fail` of `*` means every function that asks the terminal. `lose_answers`: orders are executed and answered None.
 `retcode`: orders are answered with it, and not executed. `ahead`: the server's clock, in seconds before UTC.
 `names`: what the broker calls symbols that the paper market knows under another name.
+A gateway that finds STABLEHAND_MT5_TAKEOVER waits so many seconds for an account that has become free.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from typing import Any, Final
 
 from broker import paper
 from broker.functions import in_group
+from broker.mt5 import takeover
 
 _FILE: Final = "STABLEHAND_MT5_FAULTS"
 _ANSWERS_FALSE: Final = frozenset({"initialize", "login", "symbol_select"})
+if "STABLEHAND_MT5_TAKEOVER" in os.environ:
+    takeover.SECONDS = float(os.environ["STABLEHAND_MT5_TAKEOVER"])
 _error: list[tuple[int, str]] = []
 _shift: list[int] = []
 

@@ -13,6 +13,8 @@ ORDER_ROUNDS: Final = int(os.environ.get("STABLEHAND_ROUNDS", 1_000 if SOAK else
 LATE_FILL: Final = 10.0 if SOAK else 1.0
 #: Seconds that the terminal's calls may take; a lost order is given up half as long again after that.
 TERMINAL_TIMEOUT: Final = 8.0 if SOAK else 1.0
+#: Seconds for which an account must have been free before the gateway that waits for it takes over.
+TAKEOVER: Final = 30.0 if SOAK else 0.5
 #: Seconds that an order is in flight while the next epoch starts.
 IN_FLIGHT: Final = 5.0 if SOAK else 1.0
 #: Bots that hear the market from one gateway.

@@ -14,6 +14,8 @@ from broker.gateway.memory import Pending
 
 Job = Callable[[], None]
 _GROUP: Final = 64  # orders in one group
+#: Seconds that a step gives way at most to what waits behind it: a stall is not paid for twice by the market.
+_GIVES_WAY: Final = 0.5
 
 log = logging.getLogger("stablehand.gateway")
 
@@ -127,4 +129,4 @@ class TerminalThread(threading.Thread):
         with self._changed:
             if self._jobs and ended > self._due:
                 # Steps that take longer than their interval would leave no time for what waits behind them.
-                self._due = ended + (ended - now)
+                self._due = ended + min(ended - now, max(self._interval, _GIVES_WAY))

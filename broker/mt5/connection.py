@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from broker import api
-from broker.mt5.troubles import CAREFULLY, HOLDING, Account, Kind, kind_of, line_of
+from broker.mt5.troubles import CAREFULLY, HOLDING, SEEN, Account, Kind, kind_of, line_of
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
@@ -160,6 +160,8 @@ def decide(state: Connection, event: Event, now: float, account: Account) -> tup
         case LookFailed():
             if kind_of(event.code) is not None or not state.opened:
                 return state, []  # the failed call was an event of its own
+            if state.trouble is not None and state.trouble.kind in SEEN:
+                return state, []  # another account's terminal that fails is still another account's
             if state.blind_since is None:
                 return replace(state, blind_since=now), []
             if now - state.blind_since < account.first_wait:
@@ -204,11 +206,14 @@ def _looked(state: Connection, seen: Looked, now: float, account: Account) -> tu
 def _begin(state: Connection, kind: Kind, line: str, now: float) -> tuple[Connection, list[Action]]:
     """This trouble is there: told when it is another one than before."""
     if state.trouble is not None and state.trouble.kind is kind:
-        return state, []
+        # Who holds the account, and whether it is still there, is shown as it is now; it is no other trouble.
+        return (replace(state, trouble=replace(state.trouble, line=line)) if kind is Kind.TAKEN else state), []
     return replace(state, trouble=Trouble(kind, line, now)), [Tell(line, bad=True)]
 
 
 def _closed(state: Connection, kind: Kind, line: str, now: float, account: Account) -> tuple[Connection, list[Action]]:
+    if kind is not Kind.TAKEN and state.trouble is not None and state.trouble.kind is Kind.TAKEN:
+        state = replace(state, failures=0)  # waiting for another gateway is no failure of the terminal's
     state, actions = _begin(state, kind, line, now)
     factor = CAREFUL if kind in CAREFULLY else 1.0
     longest = min(account.longest_wait, LONGEST_LOCK_WAIT) if kind is Kind.TAKEN else account.longest_wait

@@ -7,7 +7,7 @@ a week no newer one comes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from broker.api import RATES_DTYPE, Rates, Tick
@@ -46,6 +46,13 @@ class Polled:
         self._tick = tick
         self._lines: dict[tuple[str, str], _Line] = {}
         self._stamps: dict[str, int] = {}
+
+    def draft(self) -> Polled:
+        """The same state once more: what is done with it happens here only where it is put in this one's place."""
+        made = Polled(self._rates, self._tick)
+        made._lines = {key: replace(line) for key, line in self._lines.items()}
+        made._stamps = dict(self._stamps)
+        return made
 
     def watch(self, symbol: str, timeframe: str, now: int) -> None:
         """Have its bars told from now on."""

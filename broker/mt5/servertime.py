@@ -4,7 +4,8 @@ MetaTrader stamps ticks and bars with the server's local time as if it were UTC,
 is. A tick that was not there a moment ago is fresh: its time is the server's clock now. Zones are quarter hours.
 
 Between ticks the server's clock is counted on by this machine's monotonic one. The wall clock says which zone it is,
-and nothing else: where somebody sets it, by an hour say, no bar ends sooner or later.
+and nothing else: where somebody sets it, by an hour say, no bar ends sooner or later. A tick that is far from the
+counted clock moves it only where it fits the zone that is known (the host slept), or where several agree on it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _AGREE_SECONDS: Final = 5.0
 class ServerTime:
     """`offset`: seconds that the server is ahead of UTC; None while it is not known.
 
-    `last_tick`: the newest time seen, server seconds. Until the offset is known that is the clock.
+    `last_tick`: the newest time seen, server seconds. Until the offset is known that is the clock; afterwards ticks
+    that are far ahead of the counted clock are left out of it. `candidate`: the zone of `count` fresh ticks since
+    monotonic second `since` that agree with each other and not with the clock; None where it is none of this world.
     """
 
     offset: int | None = None
@@ -33,6 +36,7 @@ class ServerTime:
     anchor: float = 0.0  # time of a fresh tick, and the monotonic second at which it was
     anchor_at: float = 0.0
     candidate: int | None = None
+    lead: float = 0.0  # of the first of them, before the monotonic clock
     count: int = 0
     since: float = 0.0
 
@@ -61,31 +65,47 @@ def observe(state: ServerTime, tick: float, utc: float, mono: float, *, fresh: b
 
     `mono`: this machine's monotonic seconds. `fresh`: it was not there at the look before, which was a moment ago.
     """
-    newest = tick >= state.last_tick
-    state = replace(state, last_tick=max(state.last_tick, tick))
+    known = state.offset is not None
+    found = _zone(tick - utc)
+    apart = tick - state.counted(mono)
+    goes_on, ahead = known and abs(apart) <= _SLACK, known and apart > _SLACK
+    fits = known and found == state.offset
+    if fresh and (goes_on or fits) and tick >= state.last_tick:
+        state = replace(state, anchor=tick, anchor_at=mono)
+    if not known or tick <= state.counted(mono) + _SLACK:
+        state = replace(state, last_tick=max(state.last_tick, tick))
     if not fresh:
         return state, ""
-    apart = tick - utc
-    found = round(apart / _QUARTER) * _QUARTER
-    goes_on = state.offset is not None and abs(tick - state.counted(mono)) <= _SLACK
-    if newest and (goes_on or found == state.offset):
-        state = replace(state, anchor=tick, anchor_at=mono)
-    if abs(apart) > _FARTHEST or abs(apart - found) > _SLACK:
-        # No zone of this world (a simulation), or a clock that is wrong: the ticks themselves stay the clock.
+    if fits or (found is None and not ahead):
+        # Where it is no zone of this world (a simulation), or a clock is wrong, the ticks themselves stay the clock.
+        # Some symbols' ticks are late, none comes from the future.
         return replace(state, candidate=None, count=0), ""
-    if found == state.offset:
-        return replace(state, candidate=None, count=0), ""
-    if found != state.candidate:
-        return replace(state, candidate=found, count=1, since=mono), ""
+    lead = tick - mono
+    if not state.count or found != state.candidate or abs(lead - state.lead) > _SLACK:
+        return replace(state, candidate=found, lead=lead, count=1, since=mono), ""
     count = state.count + 1
-    if count < _AGREE or (state.offset is not None and mono - state.since < _AGREE_SECONDS):
+    if count < _AGREE or (known and mono - state.since < _AGREE_SECONDS):
         return replace(state, count=count), ""
-    before = state
-    state = replace(state, offset=found, candidate=None, count=0)
+    return _agreed(state, tick, mono, found, goes_on=goes_on)
+
+
+def _agreed(state: ServerTime, tick: float, mono: float, found: int | None, *, goes_on: bool) -> tuple[ServerTime, str]:
+    """Enough ticks say so: the clock is theirs."""
+    before, moved = state, tick - state.counted(mono)
+    state = replace(state, offset=before.offset if found is None else found, candidate=None, count=0)
     if goes_on:
-        by = before.offset - found if before.offset is not None else 0
+        by = (before.offset or 0) - (found or 0)
         return state, f"this host's clock was set by {by:+d} s; the server's goes on, and is {state.zone} by it now"
-    state = replace(state, anchor=tick, anchor_at=mono)
+    # What an odd tick said before the offset was known is forgotten with it.
+    state = replace(state, anchor=tick, anchor_at=mono, last_tick=tick)
     if before.offset is None:
         return state, f"the server's time is {state.zone}"
-    return replace(state, last_tick=tick), f"the server's time is {state.zone} now; it was {before.zone}"
+    if found is None:
+        return state, f"the server's time is {moved:+.0f} s from where it was counted on to, and is followed"
+    return state, f"the server's time is {state.zone} now; it was {before.zone}"
+
+
+def _zone(apart: float) -> int | None:
+    """The zone that a clock so many seconds from UTC is in; None: it is none of this world."""
+    found = round(apart / _QUARTER) * _QUARTER
+    return found if abs(apart) <= _FARTHEST and abs(apart - found) <= _SLACK else None

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from broker import api
 from broker.functions import READS
+from broker.mt5.accountlock import AccountLock
 from broker.mt5.aliases import Aliases
 from broker.mt5.connection import (
     Answered,
@@ -33,11 +34,11 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
-from broker.mt5.troubles import Account, Kind, taken
+from broker.mt5.troubles import Account, Kind
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
 from protocol.errors import InvalidInput
-from protocol.locks import FileLock, LockHeld
+from protocol.locks import FileLock
 
 FUNCTIONS: Final = READS | {"order_send", "symbol_select", "market_book_add", "market_book_release"}
 _YES_OR_NO: Final = frozenset({"symbol_select", "market_book_add", "market_book_release"})
@@ -88,8 +89,7 @@ class Mt5Terminal:
         self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick)
         self._was_readable = False
-        self._hold = hold
-        self._lock: FileLock | None = None  # of the account on this host; let go of at the end
+        self._lock = AccountLock(self._account, hold)
 
     # --- for any thread ------------------------------------------------------------------------------
 
@@ -124,12 +124,10 @@ class Mt5Terminal:
 
     def close(self) -> None:
         """Let go of the terminal, which goes on by itself."""
-        if self._lock is not None or self._hold is None:  # else it is another gateway's
+        if self._lock.kept:  # else it is another gateway's
             self._shutdown()
         self._connection = Connection()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._lock.release()
 
     def _happened(self, event: Event) -> None:
         """An event, and what follows from it, to its end."""
@@ -145,12 +143,10 @@ class Mt5Terminal:
                 self._look()
 
     def _open(self) -> None:
-        if self._hold is not None and self._lock is None:
-            try:
-                self._lock = self._hold()
-            except (LockHeld, OSError) as error:
-                self._happened(OpenFailed(api.RES_E_FAIL, taken(self._account, error), Kind.TAKEN))
-                return
+        not_ours = self._lock.keep(self._mono())
+        if not_ours:
+            self._happened(OpenFailed(api.RES_E_FAIL, not_ours, Kind.TAKEN))
+            return
         if self._path and not Path(self._path).exists():
             self._happened(OpenFailed(api.RES_E_NOT_FOUND, "", Kind.MISSING))
             return
@@ -202,26 +198,45 @@ class Mt5Terminal:
     # --- the market ----------------------------------------------------------------------------------
 
     def step(self) -> Step:
-        """Look at the market: bars that have closed since the last step."""
-        if not self._connection.readable:
+        """Look at the market: bars that have closed since the last step. Of another account's market nothing is told.
+
+        Between two looks somebody may log the terminal in to another account, whose server has another clock and other
+        bars: the account is asked before and after, and what was read counts only when it was ours both times.
+        """
+        if not self._is_ours():
             return Step(self.now, ())
-        quotes = self._polled.quotes()
+        polled, clock, lines = self._polled.draft(), self._clock, list[str]()
+        quotes = polled.quotes()
         utc, mono = self._utc(), self._mono()
         for quote in quotes.values():
             stamp = quote.tick.time_msc / 1000 if quote.tick.time_msc else float(quote.tick.time)
-            self._clock, line = observe(self._clock, stamp, utc, mono, fresh=quote.fresh)
-            if line:
-                log.info("%s", line)
-                self._tell(line, False)
-        now = self._clock.now(mono)
-        return Step(now, self._polled.step(quotes, now, mono))
+            clock, line = observe(clock, stamp, utc, mono, fresh=quote.fresh)
+            lines += [line] if line else []
+        now = clock.now(mono)
+        bars = polled.step(quotes, now, mono)
+        if not self._is_ours():
+            return Step(self.now, ())
+        self._polled, self._clock = polled, clock
+        for line in lines:
+            log.info("%s", line)
+            self._tell(line, False)
+        return Step(now, bars)
 
     def follow(self, symbol: str, timeframe: str) -> None:
-        """A bot wants these bars."""
+        """A bot wants these bars; where the terminal has another account now it has to ask again."""
+        if not self._is_ours():
+            return
+        polled, clock, mono = self._polled.draft(), self._clock, self._mono()
         tick = self._tick(symbol)
         if tick is not None:
-            self._clock, _ = observe(self._clock, float(tick.time), self._utc(), self._mono(), fresh=False)
-        self._polled.watch(symbol, timeframe, self.now)
+            clock, _ = observe(clock, float(tick.time), self._utc(), mono, fresh=False)
+        polled.watch(symbol, timeframe, clock.now(mono))
+        if self._is_ours():
+            self._polled, self._clock = polled, clock
+
+    def _is_ours(self) -> bool:
+        """Whether the terminal is logged in to our account at this moment: it is asked."""
+        return self._connection.readable and self._still_ours("account_info", self._ask("account_info"))
 
     def knows(self, symbol: str) -> bool:
         """Whether the broker has this symbol, as was found out before: what is not found now may come back."""
@@ -294,7 +309,8 @@ class Mt5Terminal:
         info = value if name == "account_info" else self._ask("account_info")
         if info is not None and int(info.login) == self._config.login:
             return True
-        self._look()
+        if self._connection.opened:  # else the failed question was the end of it
+            self._look()
         return False
 
     def _away(self, failed: Any) -> Any:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from broker import api
+from broker.mt5 import takeover
 from protocol.locks import LockHeld
 
 
@@ -33,6 +34,8 @@ CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kin
 CAREFULLY: Final = frozenset({Kind.LOGIN, Kind.VERSION, Kind.SECRET})
 #: What is read belongs to somebody else, or may be old: no bot begins.
 HOLDING: Final = CLOSED | {Kind.OTHER_ACCOUNT, Kind.OFFLINE, Kind.FAILING}
+#: What a look has found, and only a look can find to be over: those that fail say nothing of it.
+SEEN: Final = frozenset({Kind.OTHER_ACCOUNT, Kind.API_OFF, Kind.OFFLINE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,32 @@ def line_of(kind: Kind, account: Account, code: int, text: str, login: int = 0) 
 
 def taken(account: Account, error: LockHeld | OSError) -> str:
     """Why the account's lock on this host cannot be had: who holds it, and what to do."""
-    whose = f"login {account.login} at {account.server}" if account.server else f"login {account.login}"
     if isinstance(error, LockHeld):
-        holder = f"process {error.pid}" if error.pid else "another process"
-        where = f", data in {error.note}" if error.note else ""
-        return f"{whose} has a gateway on this host already ({holder}{where}); stop that one: then this one takes over"
+        return (
+            f"{_whose(account)} has a gateway on this host already ({holder(error)}); stop that one: this one waits, "
+            f"and takes over when it has been gone for {takeover.SECONDS:g} s"
+        )
     return (
-        f"{whose} cannot be locked on this host: {error.filename}: {error.strerror}; it is another user's: "
+        f"{_whose(account)} cannot be locked on this host: {error.filename}: {error.strerror}; it is another user's: "
         "stop the gateway there and remove the file"
     )
+
+
+def gone(account: Account, by: str) -> str:
+    """Why an account's lock is not kept though it could be had. `by`: who had it until a moment ago."""
+    return (
+        f"{_whose(account)} had another gateway on this host ({by}), which may come back; this one waits, "
+        f"and takes over when it has been gone for {takeover.SECONDS:g} s"
+    )
+
+
+def holder(error: LockHeld | OSError) -> str:
+    """Who holds an account's lock."""
+    if not isinstance(error, LockHeld):
+        return "another user's"
+    process = f"process {error.pid}" if error.pid else "another process"
+    return process + (f", data in {error.note}" if error.note else "")
+
+
+def _whose(account: Account) -> str:
+    return f"login {account.login} at {account.server}" if account.server else f"login {account.login}"

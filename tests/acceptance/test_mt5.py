@@ -23,6 +23,7 @@ from protocol.locks import FileLock
 from tests.console import COMMAND, stablehand
 from tests.daemon import Daemon
 from tests.ports import free_ports
+from tests.scale import TAKEOVER
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
@@ -75,7 +76,7 @@ def environment(folder: Path) -> dict[str, str]:
     """What a gateway finds: the module in the package's place, and the password."""
     return {
         "STABLEHAND_MT5_MODULE": "tests.mt5module", "STABLEHAND_MT5_FAULTS": str(folder / "faults.json"),
-        "MT5_PASSWORD": "s3cret", "PYTHONPATH": str(ROOT),
+        "STABLEHAND_MT5_TAKEOVER": str(TAKEOVER), "MT5_PASSWORD": "s3cret", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def here(stable: Make, tmp_path: Path) -> Daemon:
             assert held["state"] == "starting", held
         shown = stablehand(daemon.config, "accounts").out
         assert str(os.getpid()) in shown and "/elsewhere/var" in " ".join(shown.split()), shown
-    daemon.wait_all("running")
+    daemon.wait_all("running", 60.0 + TAKEOVER)
     lock.unlink()
     return daemon
 

@@ -17,6 +17,7 @@ from broker.market import from_bytes
 from protocol.messages import Attached, Bar, Figures, History, HistoryRow, OrderResult
 from tests.clockstep import WallClock
 from tests.gateway_rig import Rig
+from tests.scale import TAKEOVER
 from tests.support import eventually
 
 LOGIN = random.randrange(10**6, 10**9)  # a host has one gateway of an account: others may run these tests too
@@ -63,6 +64,7 @@ def environment(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STABLEHAND_MT5_MODULE", "tests.mt5module")
         patch.setenv("STABLEHAND_MT5_FAULTS", str(folder / "faults.json"))
+        patch.setenv("STABLEHAND_MT5_TAKEOVER", str(TAKEOVER))
         patch.setenv("MT5_PASSWORD", "s3cret")
         yield
 
@@ -359,32 +361,57 @@ def test_the_servers_clock_is_found_out_and_a_wall_clock_that_is_set_ends_no_bar
     assert bot.feed.read() == [], "the hour has just begun"
 
 
-def test_an_account_that_another_installation_holds_is_waited_for(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("first", "second")]
-    for folder in folders:
-        folder.mkdir()
-    account = ACCOUNT | {"login": LOGIN + 2}
+@contextmanager
+def two(folder: Path, login: int, takeover: float) -> Iterator[tuple[Mt5Rig, Mt5Rig, Any]]:
+    """Two installations with one account: the first holds it, the second waits for it; and the first one's process."""
+    folders = [folder / name for name in ("first", "second")]
+    for one in folders:
+        one.mkdir()
+    account = ACCOUNT | {"login": login}
     with (
         environment(folders[0]), Mt5Rig(folders[0], account) as first,
         environment(folders[1]), Mt5Rig(folders[1], account) as second,
+        pytest.MonkeyPatch.context() as patch,
     ):  # fmt: skip
+        patch.setenv("STABLEHAND_MT5_TAKEOVER", str(takeover))
         holder = first.start()
         first.ready()
         attach(Bot(first).client)
-        process = second.start()
+        second.start()
         second.ready()
         where = f"(process {holder.pid}, data in {folders[0]})"
-        line = f"login {LOGIN + 2} at Paper-Demo has a gateway on this host already {where}"
+        line = f"login {login} at Paper-Demo has a gateway on this host already {where}"
         eventually(lambda: second.trouble.startswith(line), what="it is shown who holds it")
+        yield first, second, holder
+
+
+def test_an_account_that_another_installation_holds_is_waited_for(tmp_path: Path) -> None:
+    with two(tmp_path, LOGIN + 2, TAKEOVER) as (_, second, holder):
+        line = f"has a gateway on this host already (process {holder.pid}, "
         second.supervisor.fence(1, 1)
         second.supervisor.roster((1, "EURUSD"))
         assert line in refused(second.client(1, 1))
         holder.kill()
+        eventually(lambda: not second.trouble, TAKEOVER + 15.0, what="it has taken over")
         bot = Bot(second)
         bot.done()
-        assert process.poll() is None and len(second.supervisor.hellos) == 1, "it is the same process"
+        assert len(second.supervisor.hellos) == 1, "it is the same process"
         told = [row.text for row in second.rows("ALERT")], [row.text for row in second.rows("INFO")]
         assert len(told[0]) == len(told[1]) == 1 and line in told[0][0] and told[1][0].startswith("over after"), told
+
+
+def test_a_gateway_that_restarts_has_its_account_before_one_that_waits(tmp_path: Path) -> None:
+    with two(tmp_path, LOGIN + 3, 60.0) as (first, second, holder):
+        holder.kill()
+        holder.wait(10)
+        eventually(lambda: "which may come back; this one waits" in second.trouble, 10.0, what="it sees that it went")
+        greeted = len(first.supervisor.hellos)
+        successor = first.start()
+        eventually(lambda: len(first.supervisor.hellos) > greeted, 20.0, what="the next gateway")
+        first.supervisor.fence_again()
+        Bot(first).done()
+        eventually(lambda: f"already (process {successor.pid}, " in second.trouble, 10.0, what="who holds it now")
+        assert len(second.rows("ALERT")) == 1 and second.rows("INFO") == []
 
 
 def test_a_run_hears_by_the_next_bar_that_there_is_another_gateway(rig: Mt5Rig) -> None:

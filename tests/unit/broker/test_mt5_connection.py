@@ -67,6 +67,10 @@ def test_an_account_that_another_holds_is_asked_for_again_within_seconds() -> No
         waits.append(state.next_try - now)
         now = state.next_try
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0] and state.holding == "it is taken"
+    state, actions = decide(state, OpenFailed(-1, "it was taken", Kind.TAKEN), now, ME)
+    assert actions == [] and state.holding == "it was taken", "what is shown is true now, and told once"
+    state, _ = decide(state, OpenFailed(-10003, "IPC initialize failed"), 40.0, ME)
+    assert state.next_try == 41.0, "it was not the terminal that failed"
 
 
 def test_a_refused_login_is_tried_seldom() -> None:
@@ -128,6 +132,23 @@ def test_another_account_is_named_and_one_trouble_follows_another() -> None:
         *OPEN, (1.0, Looked(8, True, True, False, True, True)), (2.0, Looked(7, False, True, False, True, True))
     )
     assert told[0].startswith("the terminal is logged in to 8, not to 7") and len(told) == 2
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Looked(8, True, True, False, True, True),
+        Looked(7, True, True, True, True, True),
+        Looked(7, False, True, False, True, True),
+    ],
+    ids=["another account", "shut out", "offline"],
+)
+def test_looks_that_fail_say_nothing_of_what_one_has_found(seen: Looked) -> None:
+    found, _ = after(*OPEN, (1.0, seen))
+    state, told = after(*OPEN, (1.0, seen), *((2.0 + n, LookFailed(-1, "Call failed")) for n in range(4)))
+    assert state.trouble == found.trouble and state.readable is found.readable and len(told) == 1
+    state, actions = decide(state, GOOD, 9.0, ME)
+    assert not state.barring and state.readable and len(actions) == 1
 
 
 @pytest.mark.parametrize(("retcode", "kind"), [(10027, Kind.BUTTON_OFF), (10026, Kind.EXPERTS_OFF)])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from broker.api import RATES_DTYPE, Rates, Tick
+from broker.mt5 import takeover
 from broker.mt5.aliases import Aliases
 from broker.mt5.opening import open_mt5
 from broker.mt5.polling import Polled
@@ -67,11 +68,53 @@ def test_what_is_no_zone_of_this_world_leaves_the_ticks_as_the_clock(ahead: floa
 def test_summer_time_is_noticed_and_one_odd_tick_is_not() -> None:
     state, _ = ticks(ServerTime(), 7200)
     odd, told = ticks(state, 10800, 1, at=UTC + 50)
-    assert told == "" and odd.offset == 7200
+    assert told == "" and odd.offset == 7200 and odd.now(UTC + 51) == int(UTC + 7200 + 51)
     state, told = ticks(state, 10800, 8, at=UTC + 50)
     assert told == "the server's time is UTC+3 now; it was UTC+2" and state.offset == 10800
     back, told = ticks(state, 7200, 8, at=UTC + 90)
     assert told and back.now(UTC + 98) == int(UTC + 98 + 7200)
+
+
+@pytest.mark.parametrize("ahead", [130.0, 400.0, 3600.0, 3 * 3600.0, 86_400.0])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_an_odd_tick_moves_the_clock_neither_then_nor_later(ahead: float, fresh: bool) -> None:
+    state, _ = ticks(ServerTime(), 7200, 9)
+    state, line = observe(state, UTC + 9 + 7200 + ahead, UTC + 9, UTC + 9, fresh=fresh)
+    clocks = []
+    for second in range(9, 30):
+        clocks.append(state.now(UTC + second))
+        state, more = observe(state, UTC + second + 7200, UTC + second, UTC + second, fresh=True)
+        line += more
+    assert clocks == [int(UTC + 7200 + second) for second in range(9, 30)] and line == ""
+
+
+def test_an_odd_tick_before_the_zone_is_known_is_forgotten_with_it() -> None:
+    state, _ = observe(ServerTime(), UTC + 7200 + 3 * 3600, UTC, UTC, fresh=False)
+    assert state.now(UTC) == int(UTC + 7200 + 3 * 3600), "it is all that is known"
+    state, told = ticks(state, 7200)
+    assert told == "the server's time is UTC+2" and state.now(UTC + 3) == int(UTC + 7200 + 3)
+
+
+def test_the_clock_goes_on_over_a_weekend_at_whose_end_it_is_summer() -> None:
+    state, _ = ticks(ServerTime(), 7200, 9)
+    monday = UTC + 49 * 3600
+    assert state.now(monday) == int(monday + 7200)
+    state, told = ticks(state, 10800, 5, at=monday)
+    assert told == "" and state.now(monday + 5) == int(monday + 7200 + 5), "not yet: it may be an odd one"
+    state, told = ticks(state, 10800, 3, at=monday + 5)
+    assert told.startswith("the server's time is UTC+3") and state.now(monday + 9) == int(monday + 10800 + 9)
+
+
+def test_a_host_that_stood_still_with_a_wrong_wall_clock_follows_ticks_that_agree() -> None:
+    """A virtual machine that was paused: both of its clocks are ten minutes late, and nobody sets the wall clock."""
+    state, _ = ticks(ServerTime(), 7200, 9)
+    late, told = ticks(state, 7200 + 600, 5, at=UTC + 20)
+    assert told == "" and late.now(UTC + 25) == int(UTC + 7200 + 25)
+    late, told = ticks(late, 7200 + 600, 3, at=UTC + 25)
+    assert told == "the server's time is +600 s from where it was counted on to, and is followed"
+    assert late.offset == 7200 and late.now(UTC + 30) == int(UTC + 7200 + 600 + 30)
+    slow, told = ticks(state, 7200 - 600, 20, at=UTC + 20)
+    assert told == "" and slow.now(UTC + 40) == int(UTC + 7200 + 40), "quotes that are late are no other clock"
 
 
 @pytest.mark.parametrize("step", [3600, -3600, 400, 86_400])
@@ -362,7 +405,7 @@ def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytes
     here, there, lines = tmp_path / "here", tmp_path / "there", list[str]()
 
     def opened(folder: Path) -> Mt5Terminal:
-        keys = config(password_env="NOT_SET")
+        keys = config(password_env="NOT_SET", reconnect_initial_seconds=0.05, reconnect_max_seconds=0.1)
         return open_mt5(keys, name="live", folder=folder, base_dir=tmp_path, tell=lambda line, _bad: lines.append(line))
 
     first, second = opened(here), opened(there)
@@ -374,8 +417,11 @@ def test_a_host_has_one_gateway_of_an_account(tmp_path: Path, monkeypatch: pytes
     )
     assert second.held().startswith(line) and lines[1:] == [second.held()]
     second.tend()
+    monkeypatch.setattr(takeover, "SECONDS", 0.2)
     first.close()
-    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], what="the second takes over")
+    eventually(lambda: [second.tend(), "which may come back" in second.held()][1], what="the second sees that it went")
+    eventually(lambda: [second.tend(), "NOT_SET" in second.held()][1], 15.0, what="the second takes over")
+    assert len(lines) == 3, lines
     second.close()
 
 
