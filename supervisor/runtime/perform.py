@@ -34,6 +34,7 @@ from supervisor.runtime.bus import Bus
 from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
+from supervisor.runtime.leavings import kill_leavings
 from supervisor.runtime.memory import Memory
 from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.ordering import Ordering
@@ -268,7 +269,10 @@ class Performer:
         if self.door is not None:
             self.door.forget(run.public_key)
         if record.kind == "program":  # its minder does that, unless it was killed
-            asyncio.get_running_loop().run_in_executor(None, remove_voice, self.specs.run_dir, record.bot_id, run.epoch)
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, remove_voice, self.specs.run_dir, record.bot_id, run.epoch)
+            if not self.launchers.alive(run.launcher):
+                loop.run_in_executor(None, kill_leavings, self.specs.data_dir, record.name, run.epoch)
         at = clock.wall()
 
         def write(conn: Connection) -> None:

@@ -314,3 +314,30 @@ def test_a_program_is_added_updated_and_removed_while_the_stable_runs(stable: Ma
     eventually(lambda: output(daemon, "extra") == "red\nblue\n")
     assert daemon.ask("remove", bots=["extra"])["positions"] == {"extra": "a program has no positions"}
     assert [row["name"] for row in daemon.status()] == ["one"]
+
+
+def test_with_launcher_and_minder_killed_nothing_of_the_run_is_left(stable: Make) -> None:
+    """Nobody is there to inherit what is in a session of its own: it goes to init, and is found by its environment."""
+    text = program(
+        "far", "import subprocess, sys, time",
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)",
+        "time.sleep(600)",
+    )  # fmt: skip
+    daemon = stable(config_text(bots=text)).start()
+    row = daemon.wait_state("far", "running")
+    minder, *below = eventually(lambda: pids if len(pids := pids_of(daemon, "far")) == 3 else None)
+    launcher = psutil.Process(minder).ppid()
+    os.kill(launcher, signal.SIGKILL)
+    eventually(lambda: psutil.Process(minder).ppid() != launcher)
+    os.kill(minder, signal.SIGKILL)
+    eventually(lambda: daemon.bot("far")["epoch"] > row["epoch"], 15)
+    eventually(lambda: not any(map(lives, below)), 15, what="nothing of it lives")
+    daemon.wait_state("far", "running")
+    assert len(eventually(lambda: pids if len(pids := pids_of(daemon, "far")) == 3 else None)) == 3
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
