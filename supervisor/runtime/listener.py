@@ -132,10 +132,12 @@ class Listener:
     def _history(self, record: Record, message: messages.History, epoch: int) -> None:
         if not message.rows:
             return
-        last = message.rows[-1].seq
+        last, run = message.rows[-1].seq, record.run
 
         def committed() -> None:
-            self._stable.bus.send(record, HistoryAck(seq=last))
+            # Meanwhile another run may have come, whose own rows of these numbers are not committed yet.
+            if record.run is run:
+                self._stable.bus.send(record, HistoryAck(seq=last))
 
         for row in message.rows:
             self._stable.chronicle.add(

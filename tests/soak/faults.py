@@ -3,6 +3,7 @@ the second, which is its recovery), and then says what must hold besides."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -404,11 +405,12 @@ def bus_noise(yard: Yard) -> Iterator[None]:
         for address in addresses:
             for _ in range(5):
                 socket = context.socket(zmq.DEALER)
-                socket.linger = 500
+                socket.linger, socket.sndtimeo = 500, 2000
                 socket.connect(address)
                 for frame in yard.random.sample(frames, 40):
                     if socket.poll(1000, zmq.POLLOUT):
-                        socket.send_multipart([frame] * yard.random.choice((1, 1, 1, 3)))
+                        with contextlib.suppress(zmq.Again):  # the other side hung up in the middle of it
+                            socket.send_multipart([frame] * yard.random.choice((1, 1, 1, 3)))
                 socket.close()
     finally:
         context.term()
