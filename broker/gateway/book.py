@@ -14,7 +14,7 @@ from typing import Final
 
 from protocol.messages import Order, OrderResult
 
-_RESULTS_KEPT: Final = 20_000  # older ones are in the ledger
+_RESULTS_KEPT: Final = 4_000  # some 2 KB each, for who asks again; older ones are in the ledger
 _DECISIONS_KEPT: Final = 16  # per bot; a decision on an older bar is refused for its age anyway
 #: A decision that seems younger than now by more than this comes from another clock.
 _CLOCK_SLACK: Final = 1.0
