@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 #: Seconds between two samples of an account.
 EVERY: Final = 60.0
+_INFINITE: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def worth_of(account: Mapping[str, Any], trouble: str = "") -> Worth | None:
     """The worth in MetaTrader's fields of an account; None where there is none, or the terminal is in `trouble`: what
     it says then is of before."""
     values = [account.get(name) for name in ("balance", "equity", "margin")]
-    if trouble or not all(isinstance(one, int | float) and math.isfinite(one) for one in values):
+    if trouble or not all(isinstance(one, int | float) and -_INFINITE < one < _INFINITE for one in values):
         return None
     return Worth(*(float(one) for one in values if one is not None))
 
