@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 #: The folder in which a test holds runs between their decision and their order, by a file named as their pid.
 HOLDS = "STABLEHAND_TEST_HOLDS"
+
+
+def _which(hold: Path) -> str:
+    with suppress(FileNotFoundError):
+        return hold.read_text()
+    return ""
 
 
 class Flipper(Strategy):
@@ -28,8 +35,10 @@ class Flipper(Strategy):
         """See the class."""
         hour = int(bars["time"].iloc[-1].timestamp()) // 3600
         hold = Path(os.environ[HOLDS]) / str(os.getpid())
-        if hold.exists():
-            hold.with_suffix(".held").touch()
-            while hold.exists():
+        which = _which(hold)
+        if which:
+            hold.with_suffix(".held").write_text(which)
+            # One that stood still may find another hold here than the one that it was held by.
+            while _which(hold) == which:
                 time.sleep(0.002)
         return Signal("BUY" if hour % 2 == 0 else "SELL", float(bars["close"].iloc[-1]), f"hour {hour}")

@@ -134,13 +134,16 @@ class Stage:
     def held(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
         """Within, a bot has decided on a bar and not yet sent its order."""
         hold = self.folder / str(process.pid)
-        hold.touch()
+        which, held = os.urandom(8).hex(), hold.with_suffix(".held")
+        fresh = hold.with_suffix(".new")
+        fresh.write_text(which)
+        fresh.replace(hold)  # at once: who reads it reads it whole
         try:
-            eventually(hold.with_suffix(".held").exists, PATIENCE, what="a decision")
+            eventually(lambda: held.exists() and held.read_text() == which, PATIENCE, what="a decision")
             yield
         finally:
             hold.unlink()
-            hold.with_suffix(".held").unlink(missing_ok=True)
+            held.unlink(missing_ok=True)
 
     def lock_of(self, bot_id: int) -> Path:
         """The lock file of a bot."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from itertools import cycle
 
 import pytest
 
 from tests.faults.crossing import POLICIES
 from tests.faults.rounds import BOT_STEPS, SPEED, Rounds
-from tests.faults.stage import Stage
+from tests.faults.stage import SYMBOLS, Stage
 from tests.support import eventually
 
 pytestmark = [pytest.mark.posix, pytest.mark.acceptance]
@@ -38,3 +40,16 @@ def test_a_bot_that_stood_still_or_escaped_sends_nothing_stale() -> None:
         eventually(lambda: "the last closed one is of" in log.read_text("utf-8"), 20.0, what="a refusal")
         rounds.play("bot_escaped")
         assert rounds.epochs[1] == 2
+
+
+def test_a_hold_is_not_taken_for_the_one_before(request: pytest.FixtureRequest) -> None:
+    """Of the stage itself: a bot that stood still through the end of one hold goes on, and meets the next."""
+    with Stage(speed=2.0) as stage:
+        process = stage.start_bot(1, 1, SYMBOLS[0])
+        with stage.held(process):
+            process.send_signal(signal.SIGSTOP)
+        go_on = threading.Timer(0.5, process.send_signal, (signal.SIGCONT,))
+        request.addfinalizer(go_on.join)
+        go_on.start()
+        with stage.held(process):
+            pass
