@@ -56,6 +56,10 @@ class Child:
         return {"op": "exit", **{name: getattr(self, name) for name in names}}
 
 
+class Refused(Exception):
+    """A process could not be made; the text says why."""
+
+
 class Children:
     """All children by token, in the order of their launch."""
 

@@ -28,13 +28,15 @@ from typing import Any, Final
 import msgpack
 
 from botproc import child, logs, preload
-from botproc.children import Child
+from botproc.children import Child, Refused, describe
 from botproc.helper import Helper
+from botproc.packing import pack
 from botproc.prefault import Prefault
-from botproc.rehearsal import rehearse, rehearse_start
+from botproc.rehearsal import rehearse
 from botproc.service import Service
 from botproc.spares import COUNT, Spares
 from botproc.strays import Strays
+from botproc.trial import trial
 from protocol.process import start_ticks
 from protocol.spec import RunSpec
 
@@ -128,23 +130,30 @@ class Launcher:
 
     def _read(self, connection: Connection, at_most: int) -> None:
         for _ in range(at_most):
-            try:
-                size = connection.socket.recv_into(self._buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                size = 0
-            if size == 0:
-                self._close(connection)
-                return
-            try:
-                request = msgpack.unpackb(memoryview(self._buffer)[:size], raw=False)
-            except Exception as error:  # msgpack raises a dozen kinds
-                log.warning("a frame of %d bytes was dropped: %s", size, type(error).__name__)
-                continue
-            if isinstance(request, dict) and request.get("op") == "list":
-                self._finish_others(connection)
-            self._service.handle(request, lambda values: self._send(connection, values))
+            if not self._read_one(connection):
+                break
+        self._service.carry_out()
+
+    def _read_one(self, connection: Connection) -> bool:
+        """Whether there was a request."""
+        try:
+            size = connection.socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return False
+        except OSError:
+            size = 0
+        if size == 0:
+            self._close(connection)
+            return False
+        try:
+            request = msgpack.unpackb(memoryview(self._buffer)[:size], raw=False)
+        except Exception as error:  # msgpack raises a dozen kinds
+            log.warning("a frame of %d bytes was dropped: %s", size, type(error).__name__)
+            return True
+        if isinstance(request, dict) and request.get("op") == "list":
+            self._finish_others(connection)
+        self._service.handle(request, lambda values: self._send(connection, values))
+        return True
 
     def _finish_others(self, asking: Connection) -> None:
         """Before a `list` is answered: do what an earlier supervisor asked for, so that no run appears later."""
@@ -196,26 +205,42 @@ class Launcher:
 
     # --- children ----------------------------------------------------------------------------------
 
-    def _start(self, spec: RunSpec) -> Child:
-        """Fork a child, or use a spare. Raises OSError, and RuntimeError when a fork would not be safe."""
-        slot = os.open(os.devnull, os.O_RDONLY)  # its pidfd will need one: ask before there is a child
+    def _start(self, specs: list[RunSpec]) -> list[Child | Refused]:
+        """Fork children, or use spares, one right after the other; what else there is to do for them comes after."""
+        forked = [self._forked(spec, specs) for spec in specs]
+        return [
+            made if isinstance(made, Refused) else self._keep(spec, *made)
+            for spec, made in zip(specs, forked, strict=True)
+        ]
+
+    def _forked(self, spec: RunSpec, together: list[RunSpec]) -> tuple[int, int] | Refused:
+        """(pid, a descriptor in the place of its pidfd)."""
+        try:
+            slot = os.open(os.devnull, os.O_RDONLY)  # asked for before there is a child
+        except OSError as error:
+            return Refused(describe(error))
         try:
             pid = self._spares.take(spec) or self._fork()
-        except BaseException:
+        except (OSError, RuntimeError) as error:
             os.close(slot)
-            raise
+            return Refused(describe(error) if isinstance(error, OSError) else str(error))
         if pid == 0:
+            together.clear()  # the others' keys are not for it
+            self._buffer = bytearray()
             if spec.kind == "bot":
                 self._prefault()
             child.forked(spec, self._service.preload.code_hash)
+        return pid, slot
+
+    def _keep(self, spec: RunSpec, pid: int, slot: int) -> Child | Refused:
         os.close(slot)
         try:
             watch = os.pidfd_open(pid)
             ticks = start_ticks(pid) or 0
-        except OSError:
+        except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            raise
+            return Refused(describe(error))
         new = self._children.add(spec, pid, ticks, self._service.preload.code_hash)
         new.watch = watch
         self._watch(watch, lambda: self._ended(new))
@@ -347,8 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%d threads after the preload; bots could not be forked safely", preload.threads())
         return 1
     preload.freeze()
+    pack()
     prefault = Prefault()
-    prefault.learn(rehearse_start)  # before it listens: who connects is answered at once
+    prefault.learn(trial(options.socket.parent))  # before it listens: who connects is answered at once
     try:
         launcher = Launcher(options.socket, options.generation, loaded, prefault, options.orphan_after, options.spares)
     except OSError as error:

@@ -1,6 +1,6 @@
 """The pages that a forked bot is known to write to, copied in one system call at its begin.
 
-A child copies each page of the launcher's that it writes to, one fault after another. A rehearsal shows which
+A child copies each page of the launcher's that it writes to, one fault after another. A bot on trial shows which
 these are; asked for together (Linux's MADV_POPULATE_WRITE, over a list of ranges) they cost a third less. Where
 the kernel cannot, nothing is lost: the pages are copied when they are written to, as ever.
 """
@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ _PRESENT: Final = 1 << 63
 _OF_FILE: Final = 1 << 61
 _OWN: Final = 1 << 56
 _ENTRY: Final = 8  # bytes of /proc/PID/pagemap for a page
-_PATIENCE: Final = 64 << 10
 
 log = logging.getLogger("stablehand.preload")
 
@@ -37,19 +37,23 @@ class Prefault:
         self._syscall: Callable[..., int] | None = None
         self.pages = 0
 
-    def learn(self, play: Callable[[], None]) -> None:
-        """Fork a child that plays, and keep which pages of this process's it wrote to.
+    def learn(self, trial: AbstractContextManager[int]) -> None:
+        """Keep which pages of this process's a child has written to, whose pid `trial` gives when it has done so.
 
         The page numbers stay true for later children as long as this process maps nothing anew below them.
         """
         if sys.platform != "linux":
             return
         try:
-            found = _written(play)
+            areas = list(_writable())
+            before = _entries("self", areas)
+            with trial as pid:
+                after = _entries(pid, areas)
             libc = ctypes.CDLL(None, use_errno=True)
         except OSError as error:
             log.info("which pages a bot writes to cannot be learned: %s", error)
             return
+        found = list(_written(areas, before, after))
         ranges = list(_ranges(found))
         self.pages = len(found)
         size = os.sysconf("SC_PAGE_SIZE")
@@ -81,31 +85,6 @@ class Prefault:
             os.close(own)
 
 
-def _written(play: Callable[[], None]) -> list[int]:
-    """Numbers of the pages that a child wrote to while it played. Raises OSError."""
-    areas = list(_writable())
-    read, write = os.pipe()
-    before = {page for page, _ in _pages(areas)}
-    child = os.fork()
-    if child == 0:
-        try:
-            play()
-            own = array.array("Q", [page for page, own in _pages(areas) if own and page in before])
-            with os.fdopen(write, "wb") as pipe:
-                own.tofile(pipe)
-        finally:
-            os._exit(0)
-    os.close(write)
-    told = bytearray()
-    try:
-        while part := os.read(read, _PATIENCE):
-            told += part
-    finally:
-        os.close(read)
-        os.waitpid(child, 0)
-    return sorted(array.array("Q", bytes(told)))
-
-
 def _writable() -> Iterator[tuple[int, int]]:
     """(begin, end) of each private area that this process may write to, in pages."""
     size = os.sysconf("SC_PAGE_SIZE")
@@ -116,15 +95,18 @@ def _writable() -> Iterator[tuple[int, int]]:
             yield int(begin, 16) // size, int(end, 16) // size
 
 
-def _pages(areas: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bool]]:
-    """(number, whether it is this process's alone) of each page of memory that is present and of no file."""
-    with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
-        for begin, end in areas:
-            pagemap.seek(begin * _ENTRY)
-            entries = array.array("Q", pagemap.read((end - begin) * _ENTRY))
-            for number, entry in enumerate(entries, begin):
-                if entry & _PRESENT and not entry & _OF_FILE:
-                    yield number, bool(entry & _OWN)
+def _entries(pid: int | str, areas: Iterable[tuple[int, int]]) -> list[bytes]:
+    """What the kernel says of the pages of these areas in a process: eight bytes a page. Raises OSError."""
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        return [os.pread(pagemap.fileno(), (end - begin) * _ENTRY, begin * _ENTRY) for begin, end in areas]
+
+
+def _written(areas: Iterable[tuple[int, int]], before: list[bytes], after: list[bytes]) -> Iterator[int]:
+    """Numbers of the pages that were memory of no file before, and are a child's alone afterwards."""
+    for (begin, _), was, now in zip(areas, before, after, strict=True):
+        for number, (old, new) in enumerate(zip(array.array("Q", was), array.array("Q", now), strict=False), begin):
+            if all(entry & _PRESENT and not entry & _OF_FILE for entry in (old, new)) and new & _OWN:
+                yield number
 
 
 def _ranges(pages: list[int]) -> Iterator[tuple[int, int]]:

@@ -32,7 +32,7 @@ BASE: Final = (
     "numpy", "numpy.random", "pandas", "talib", "zmq", "zmq.utils.monitor", "msgpack", "pydantic",
     "protocol.codec", "protocol.keys", "protocol.link", "protocol.locks", "protocol.spec",
     "broker.client", "botproc.child", "botproc.minder", "botproc.runner", "botproc.rehearsal", "botproc.trader",
-    "botproc.loader",
+    "botproc.loader", "botproc.trial",
 )  # fmt: skip
 #: What only a gateway needs: imported as well, since its start is in the path of every bot's first start.
 GATEWAY: Final = ("broker.gateway",)

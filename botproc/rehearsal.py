@@ -27,7 +27,7 @@ from botproc.runner import BotRun
 from broker.api import RATES_DTYPE
 from protocol.botconfig import BotConfig
 from protocol.codec import decode, encode, is_heartbeat
-from protocol.messages import Attach, Attached, Command, Hello, History, HistoryAck, Message, Ready, Welcome
+from protocol.messages import Attach, Attached, Command, Hello, History, HistoryAck, Message, Welcome
 from protocol.spec import RunSpec
 
 _LONGEST: Final = 10  # seconds; a rehearsal that takes longer is ended by the kernel
@@ -37,44 +37,17 @@ _BARS: Final = 600
 
 def rehearse(longest: int = _LONGEST) -> None:
     """Play one run, an analysis with it. After `longest` seconds SIGALRM ends it, and its process with it."""
-    spec = _specification()
+    spec = specification()
     with _aside(longest), zmq.Context() as context:
-        sockets = _bound(context, spec)
+        sockets = bound(context, spec)
         other = threading.Thread(target=_answer, args=(sockets,), name="rehearsal")
         other.start()
         BotRun(spec, _config(spec), "").run()
         other.join()
 
 
-def rehearse_start() -> None:
-    """Play one run from its begin to its end without an analysis; the other side is a process of its own.
-
-    So this process touches what a bot touches, and nothing else. Call it in a process without threads.
-    """
-    spec = _specification()
-    read, write = os.pipe()
-    other = os.fork()
-    if other == 0:
-        try:
-            signal.alarm(_LONGEST)
-            with zmq.Context() as context:
-                sockets = _bound(context, spec)
-                os.write(write, b"b")
-                _answer(sockets, analyse=False)
-        finally:
-            os._exit(0)
-    os.close(write)
-    try:
-        os.read(read, 1)
-        with _aside(_LONGEST):
-            BotRun(spec, _config(spec), "").run()
-    finally:
-        os.close(read)
-        os.kill(other, signal.SIGKILL)
-        os.waitpid(other, 0)
-
-
-def _specification() -> RunSpec:
+def specification(folder: str = "") -> RunSpec:
+    """Of a bot that knows nobody but the other side of a rehearsal; its files, where it has any, in this folder."""
     name = f"ipc://@stablehand-rehearsal-{os.getpid()}"  # an abstract name: nothing is left of it, however this ends
     return RunSpec.model_validate(
         {
@@ -84,9 +57,9 @@ def _specification() -> RunSpec:
             "epoch": 1,
             "name": "rehearsal",
             "installation": "",
-            "data_dir": "/",
-            "lock_path": "",
-            "log_path": "",
+            "data_dir": folder or "/",
+            "lock_path": folder and f"{folder}/bot.lock",
+            "log_path": folder and f"{folder}/bot.log",
             "bus": f"{name}-bus",
             "orders": f"{name}-orders",
             "market": f"{name}-market",
@@ -100,7 +73,7 @@ def _config(spec: RunSpec) -> BotConfig:
     return spec.bot
 
 
-def _bound(context: zmq.Context[Any], spec: RunSpec) -> list[zmq.Socket[bytes]]:
+def bound(context: zmq.Context[Any], spec: RunSpec) -> list[zmq.Socket[bytes]]:
     """The sockets of supervisor and gateway."""
     sockets = [context.socket(kind) for kind in (zmq.ROUTER, zmq.ROUTER, zmq.XPUB)]
     for socket, address in zip(sockets, (spec.bus, spec.orders, spec.market), strict=True):
@@ -127,8 +100,8 @@ def _aside(longest: int) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _answer(sockets: list[zmq.Socket[bytes]], analyse: bool = True) -> None:
-    """Be supervisor and gateway until the bot's last rows of history have come; `analyse`: ask for an analysis."""
+def _answer(sockets: list[zmq.Socket[bytes]]) -> None:
+    """Be supervisor and gateway until the bot's last rows of history have come."""
     bus, orders, market = sockets
     poller = zmq.Poller()
     for socket in sockets:
@@ -146,22 +119,21 @@ def _answer(sockets: list[zmq.Socket[bytes]], analyse: bool = True) -> None:
                 if is_heartbeat(frame):
                     continue
                 message = decode(frame)
-                for answer in _answers(message, analyse):
+                work = [Command(id="1", verb="analyse"), Command(id="2", verb="stop")]
+                for answer in answers(message) + (work if message.t == "ready" else []):
                     socket.send_multipart([route, encode(answer)])
                 ended = ended or message.t == "bye"
     for socket in sockets:
         socket.close(linger=0)
 
 
-def _answers(message: Message, analyse: bool) -> list[Message]:
+def answers(message: Message, heartbeat_interval: float = 1.0) -> list[Message]:
+    """What supervisor and gateway say to a message until the bot is ready."""
     match message:
         case Hello():
-            return [Welcome(supervisor_boot="", heartbeat_interval=1.0)]
+            return [Welcome(supervisor_boot="", heartbeat_interval=heartbeat_interval)]
         case Attach():
             return [_attached(message)]
-        case Ready():
-            stop = Command(id="2", verb="stop")
-            return [Command(id="1", verb="analyse"), stop] if analyse else [stop]
         case History():
             return [HistoryAck(seq=message.rows[-1].seq)]
     return []

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from botproc.children import Child, Children, describe, number_of
+from botproc.children import Child, Children, Refused, number_of
 from botproc.preload import Preload
 from botproc.spares import Spares
 from protocol.spec import RunSpec
@@ -27,14 +27,18 @@ log = logging.getLogger("stablehand.launcher")
 
 
 class Service:
-    """Answers requests. `start` makes the process of a run (OSError when the system refuses), `ask` answers
-    `catalogue` and `validate`, which run user code, and `forget` is told of each child that was reaped."""
+    """Answers requests. `start` makes the processes of runs, in their order, and says of each what became of it;
+    `ask` answers `catalogue` and `validate`, which run user code.
+
+    Launches wait for `carry_out`, so that several are made together: between two forks of a launcher the less is
+    done the better, since each page that it writes to is one more that the child before holds alone.
+    """
 
     def __init__(
         self,
         generation: str,
         preload: Preload,
-        start: Callable[[RunSpec], Child],
+        start: Callable[[list[RunSpec]], list[Child | Refused]],
         ask: Callable[[dict[str, Any], Reply], None],
         spares: Spares | None = None,
     ) -> None:
@@ -45,9 +49,10 @@ class Service:
         self._start = start
         self._ask = ask
         self._spares = spares
+        self._planned: dict[str, tuple[RunSpec, Reply]] = {}
 
     def handle(self, request: Any, reply: Reply) -> None:
-        """Do one request; `reply` is called with each answer, now or (catalogue, validate) soon."""
+        """Do one request; `reply` is called with each answer, now or (catalogue, validate, launch) soon."""
         if not isinstance(request, dict):
             return  # not even an id to answer to
         number = request.get("id")
@@ -55,6 +60,8 @@ class Service:
         def answer(values: dict[str, Any]) -> None:
             reply({"id": number, **values})
 
+        if request.get("op") != "launch":
+            self.carry_out()
         action = getattr(self, f"_do_{request.get('op')}", None)
         if action is None:
             answer({"ok": False, "error": f"unknown request {request.get('op')!r}"})
@@ -72,24 +79,30 @@ class Service:
             where = ".".join(str(part) for part in first["loc"])
             reply({"ok": False, "cause": "launch", "error": f"bad specification: {where}: {first['msg']}"})
             return
+        if spec.token in self._planned:
+            self.carry_out()
         known = self.children.get(spec.token)
         if known is not None:  # asked twice for one run: there is one process
             reply(known.launched())
-            return
-        if self.retired:
+        elif self.retired:
             reply({"ok": False, "cause": "launch", "error": "this launcher is retired"})
+        else:
+            self._planned[spec.token] = spec, reply
+
+    def carry_out(self) -> None:
+        """Make the processes that were asked for, and answer."""
+        if not self._planned:
             return
-        try:
-            child = self._start(spec)
-        except OSError as error:
-            log.warning("launch of %s failed: %s", spec.name, describe(error))
-            reply({"ok": False, "cause": "launch", "error": describe(error)})
-            return
-        except RuntimeError as error:
-            log.error("launch of %s refused: %s", spec.name, error)
-            reply({"ok": False, "cause": "launch", "error": str(error)})
-            return
-        reply(child.launched())
+        planned, self._planned = list(self._planned.values()), {}
+        specs = [spec for spec, _ in planned]
+        replies = [(spec.name, reply) for spec, reply in planned]
+        del planned  # a child is not to find the others' keys: `start` empties the list there
+        for (name, reply), made in zip(replies, self._start(specs), strict=True):
+            if isinstance(made, Child):
+                reply(made.launched())
+                continue
+            log.warning("launch of %s failed: %s", name, made)
+            reply({"ok": False, "cause": "launch", "error": str(made)})
 
     def _do_signal(self, request: dict[str, Any], reply: Reply) -> None:
         number = number_of(request["signal"])

@@ -29,7 +29,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from botproc import logs, preload
 from botproc.answers import Answers
-from botproc.children import Child
+from botproc.children import Child, Refused, describe
 from botproc.doorkeeper import Doorkeeper
 from botproc.service import Service
 from protocol.keys import KeyPair, load_or_create, secure_server
@@ -127,6 +127,7 @@ class Spawner:
                 log.warning("a frame was dropped: %s", type(error).__name__)
                 continue
             self._service.handle(request, lambda values, peer=peer: self._send(peer, values))  # type: ignore[misc]
+            self._service.carry_out()
 
     def _send(self, peer: bytes, values: dict[str, Any]) -> None:
         try:
@@ -152,7 +153,16 @@ class Spawner:
 
     # --- children ----------------------------------------------------------------------------------
 
-    def _start(self, spec: RunSpec) -> Child:
+    def _start(self, specs: list[RunSpec]) -> list[Child | Refused]:
+        made: list[Child | Refused] = []
+        for spec in specs:
+            try:
+                made.append(self._start_one(spec))
+            except OSError as error:
+                made.append(Refused(describe(error)))
+        return made
+
+    def _start_one(self, spec: RunSpec) -> Child:
         """Start a fresh interpreter and give it the specification over its stdin. Raises OSError."""
         out = logs.raw_path(spec.log_path)
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

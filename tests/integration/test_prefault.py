@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -31,12 +34,27 @@ def test_a_child_has_the_pages_that_another_wrote_to_and_no_others() -> None:
     view = ctypes.c_char.from_buffer(memory)
     address = ctypes.addressof(view)
 
-    def play() -> None:
-        for page in range(0, _PAGES, 4):
-            memory[page * mmap.PAGESIZE] = 2
+    @contextmanager
+    def trial() -> Iterator[int]:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            for page in range(0, _PAGES, 4):
+                memory[page * mmap.PAGESIZE] = 2
+            os.write(write, b"1")
+            signal.alarm(30)
+            signal.pause()
+        try:
+            os.read(read, 1)
+            yield pid
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(read)
+            os.close(write)
 
     prefault = Prefault()
-    prefault.learn(play)
+    prefault.learn(trial())
     assert prefault.pages >= _PAGES // 4
     child = os.fork()
     if child == 0:
