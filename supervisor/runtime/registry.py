@@ -78,6 +78,8 @@ class Record:
     figures: BotFigures | None = None
     pace: float = 1.0
     removing: bool = False  # a remove is under way: nothing may start it now
+    stops: int = 0  # how often it was told to stop, which acts at once
+    promised: int = 0  # commands on their way to the disk that act when they are there
     fenced: tuple[int, bool] | None = None  # last fence that the gateway acknowledged: (epoch, alive)
 
     @property

@@ -112,6 +112,7 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         try:
             for record in chosen:
                 record.removing = True  # nothing may start it from here on
+                record.stops += 1
                 stable.post(events.WantStopped(record.bot_id, cause_id=cause))
             return await _remove_at_rest(stable, chosen, positions, cause)
         finally:
@@ -119,6 +120,7 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
                 record.removing = False
                 if record.name in stable.registry.by_name:
                     want(stable, record, cause)  # it was not removed: what was wanted holds again
+                    stable.memory.wanted(record)  # also on the disk, where a start may have come in between
 
 
 async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, cause: str) -> dict[str, Any]:

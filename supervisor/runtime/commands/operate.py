@@ -52,14 +52,10 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
     _refuse_while_leaving(stable)
     _patience(args)
     chosen = _free(select(stable, args))
-    stopped = [one.bot_id for one in chosen if one.wanted == "stopped"]
-    if stopped:
-        await stable.commit(lambda conn: bot_table.set_wanted(conn, stopped, "running"))
+    overtaken = await _promise(stable, chosen, "running", [one for one in chosen if one.wanted == "stopped"])
+    chosen = [one for one in chosen if one.name not in overtaken]
     before = {one.bot_id: stable.bot(one).epoch for one in chosen}
     for record in chosen:
-        if record.wanted == "stopped":
-            record.wanted = "running"
-            stable.memory.said_again(record)
         stable.post(events.Restart(record.bot_id, cause_id=cause))
 
     def reached(record: Record) -> bool:
@@ -67,7 +63,7 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
         aim = State.PAUSED if record.wanted == "paused" else State.RUNNING
         return bot.epoch > before[record.bot_id] and bot.state is aim
 
-    answer: dict[str, Any] = {"done": [one.name for one in chosen], "already": [], "failed": {}}
+    answer: dict[str, Any] = {"done": [one.name for one in chosen], "already": [], "failed": overtaken}
     await _wait(stable, args, chosen, reached, answer)
     return answer
 
@@ -87,10 +83,15 @@ async def stop(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, An
     for record in closing:  # before the message: from here on it enters nothing, however it takes the news
         if stable.bot(record).epoch:
             stable.accounts.fence(record, stable.bot(record).epoch, False, cause)
-    already = [one.name for one in chosen if one.wanted == "stopped" and stable.state(one) is State.STOPPED]
+    already = [
+        one.name
+        for one in chosen
+        if one.wanted == "stopped" and stable.state(one) is State.STOPPED and not one.promised
+    ]
     acting = [one for one in chosen if one.name not in already]
     for record in acting:
         record.wanted = "stopped"
+        record.stops += 1
         stable.post(events.WantStopped(record.bot_id, mode="kill" if mode == "kill" else "keep", cause_id=cause))
     answer: dict[str, Any] = {"done": [one.name for one in acting], "already": already, "failed": {}}
     try:
@@ -122,23 +123,46 @@ async def _want(
     _refuse_while_leaving(stable)
     _patience(args)
     chosen: list[Record] = _free(args["_chosen"] if "_chosen" in args else select(stable, args))
-    already = [one for one in chosen if one.wanted == wanted and (is_already(stable, one) or stable.state(one) is aim)]
+    already = [
+        one
+        for one in chosen
+        if one.wanted == wanted and (is_already(stable, one) or stable.state(one) is aim) and not one.promised
+    ]
     acting = [one for one in chosen if one not in already]
-    if acting:
-        # Remembered before it is acted on: an unremembered start would be a surprise after a reboot.
-        ids = [one.bot_id for one in acting]
-        await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, wanted))
+    overtaken = await _promise(stable, acting, wanted, acting)
+    acting = [one for one in acting if one.name not in overtaken]
     for record in acting:
-        record.wanted = wanted
-        stable.memory.said_again(record)
         stable.post(event(record.bot_id, cause_id=cause))
     answer: dict[str, Any] = {
         "done": [one.name for one in acting],
         "already": [one.name for one in already],
-        "failed": {},
+        "failed": overtaken,
     }
+    chosen = [one for one in chosen if one.name not in overtaken]
     await _wait(stable, args, chosen, lambda one: stable.state(one) is aim, answer)
     return answer
+
+
+async def _promise(stable: Stable, acting: list[Record], wanted: str, changed: list[Record]) -> dict[str, str]:
+    """Remember what is wanted of `changed`, before it is acted on: an unremembered start would be a surprise after a
+    reboot. Those of `acting` that were told to stop meanwhile, each with the line that says so: a stop acts at once
+    and is written after this, so it is the last word on the disk, and must be the last one here."""
+    before = {one.bot_id: one.stops for one in acting}
+    for record in changed:
+        record.promised += 1
+    try:
+        if changed:
+            ids = [one.bot_id for one in changed]
+            await stable.commit(lambda conn: bot_table.set_wanted(conn, ids, wanted))
+    finally:
+        for record in changed:
+            record.promised -= 1
+    overtaken = {one.name: "it was told to stop meanwhile" for one in acting if one.stops != before[one.bot_id]}
+    for record in changed:
+        if record.name not in overtaken:
+            record.wanted = wanted
+            stable.memory.said_again(record)
+    return overtaken
 
 
 async def _wait(
