@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import gc
 import logging
 import os
 import resource
-import select
 import signal
-import socket
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import msgpack
+from typing import Final
 
 from botproc import child, logs, preload
 from botproc.children import Child, Refused, describe
+from botproc.connections import Connections
 from botproc.helper import Helper
 from botproc.packing import pack
+from botproc.pollloop import PollLoop
 from botproc.prefault import Prefault
 from botproc.rehearsal import rehearse
 from botproc.service import Service
@@ -40,25 +36,9 @@ from botproc.trial import trial
 from protocol.process import start_ticks
 from protocol.spec import RunSpec
 
-_LONGEST_FRAME: Final = 1 << 20
-_LONGEST_QUEUE: Final = 10_000  # frames that a slow reader may leave lying before its connection is closed
 _HANDLED: Final = (signal.SIGTERM,)  # signals that this process has a handler of its own for
-_AT_ONCE: Final = 8  # requests of one connection before the others, and ended children, have their turn
 
 log = logging.getLogger("stablehand.launcher")
-
-
-class Connection:
-    """One supervisor, and the frames that wait for it."""
-
-    __slots__ = ("deaf", "frames", "socket")
-
-    def __init__(self, accepted: socket.socket) -> None:
-        self.socket = accepted
-        self.deaf = False  # it no longer reads; what it asked for before is still done
-        self.frames: deque[bytes] = deque()
-        accepted.setblocking(False)
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_FRAME)
 
 
 class Launcher:
@@ -74,136 +54,30 @@ class Launcher:
         orphan_after: float,
         spares: int,
     ) -> None:
-        self._path = path
         self._prefault = prefault
         self._orphan_after = orphan_after
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[], None]] = {}
-        self._connections: dict[int, Connection] = {}  # oldest first; the newest gets the notices
-        self._buffer = bytearray(_LONGEST_FRAME)
-        self._helper = Helper(self._fork, self._watch, self._unwatch)
-        self._spares = Spares(self._fork, self._watch, self._unwatch, loaded.code_hash, spares)
+        self._loop = PollLoop()
+        watch, unwatch = self._loop.watch, self._loop.unwatch
+        self._helper = Helper(self._fork, watch, unwatch)
+        self._spares = Spares(self._fork, watch, unwatch, loaded.code_hash, spares)
         self._service = Service(generation, loaded, self._start, self._helper.ask, self._spares)
         self._children = self._service.children
         self._strays = Strays(lambda: {child.pid for child in self._children} | {self._helper.pid} | self._spares.pids)
-        self._alone_since: float | None = time.monotonic()
-        self._listener = _listen(path)
-        self._inode = path.stat().st_ino
-        self._watch(self._listener.fileno(), self._accept)
+        news = self._children.unacknowledged
+        self._connections = Connections(path, self._loop, self._service, news, self._spares.plan)
 
     def run(self) -> None:
         """Serve until nobody needs it any more."""
         try:
             while not self._unneeded():
-                for fd, events in self._epoll.poll(self._timeout()):
-                    handler = self._handlers.get(fd)
-                    if handler is None:
-                        continue  # closed by an earlier event of this round
-                    if events & select.EPOLLOUT and fd in self._connections:
-                        self._flush(self._connections[fd])
-                    if events & ~select.EPOLLOUT:
-                        handler()
+                self._loop.turn(self._timeout())
                 self._helper.expire()
                 self._spares.refill()
                 if time.monotonic() >= self._strays.due():
                     self._strays.sweep()
         finally:
             self._spares.dismiss()
-            self._leave()
-
-    # --- connections -------------------------------------------------------------------------------
-
-    def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError as error:  # the peer is gone already, or there is no descriptor left: it will try again
-            log.warning("a connection could not be accepted: %s", error)
-            return
-        connection = Connection(accepted)
-        fd = accepted.fileno()
-        self._connections[fd] = connection
-        self._alone_since = None
-        self._spares.plan()
-        self._watch(fd, lambda: self._read(connection, _AT_ONCE))
-        for notice in self._children.unacknowledged():
-            self._send(connection, notice)
-
-    def _read(self, connection: Connection, at_most: int) -> None:
-        for _ in range(at_most):
-            if not self._read_one(connection):
-                break
-        self._service.carry_out()
-
-    def _read_one(self, connection: Connection) -> bool:
-        """Whether there was a request."""
-        try:
-            size = connection.socket.recv_into(self._buffer)
-        except BlockingIOError:
-            return False
-        except OSError:
-            size = 0
-        if size == 0:
-            self._close(connection)
-            return False
-        try:
-            request = msgpack.unpackb(memoryview(self._buffer)[:size], raw=False)
-        except Exception as error:  # msgpack raises a dozen kinds
-            log.warning("a frame of %d bytes was dropped: %s", size, type(error).__name__)
-            return True
-        if isinstance(request, dict) and request.get("op") == "list":
-            self._finish_others(connection)
-        self._service.handle(request, lambda values: self._send(connection, values))
-        return True
-
-    def _finish_others(self, asking: Connection) -> None:
-        """Before a `list` is answered: do what an earlier supervisor asked for, so that no run appears later."""
-        for other in list(self._connections.values()):
-            if other is not asking:
-                self._read(other, _LONGEST_QUEUE)
-
-    def _send(self, connection: Connection, values: dict[str, Any]) -> None:
-        if connection.deaf or connection.socket.fileno() < 0:
-            return  # it left before the answer came
-        connection.frames.append(msgpack.packb(values))
-        if len(connection.frames) > _LONGEST_QUEUE:
-            log.warning("a supervisor that does not read is disconnected")
-            self._close(connection)
-        elif len(connection.frames) == 1:
-            self._flush(connection)
-
-    def _flush(self, connection: Connection) -> None:
-        fd = connection.socket.fileno()
-        try:
-            while connection.frames:
-                connection.socket.send(connection.frames[0])
-                connection.frames.popleft()
-            self._epoll.modify(fd, select.EPOLLIN)
-        except BlockingIOError:
-            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                log.error("an answer of %d bytes is too large to send", len(connection.frames.popleft()))
-                self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-                return
-            connection.deaf = True  # closed when its last request is read
-            connection.frames.clear()
-
-    def _close(self, connection: Connection) -> None:
-        fd = connection.socket.fileno()
-        if fd < 0:
-            return
-        was_newest = bool(self._connections) and next(reversed(self._connections)) == fd
-        del self._connections[fd]
-        self._unwatch(fd)
-        connection.socket.close()
-        if not self._connections:
-            self._alone_since = time.monotonic()
-        elif was_newest:
-            heir = next(reversed(self._connections.values()))
-            for notice in self._children.unacknowledged():
-                self._send(heir, notice)
-
-    # --- children ----------------------------------------------------------------------------------
+            self._connections.leave()
 
     def _start(self, specs: list[RunSpec]) -> list[Child | Refused]:
         """Fork children, or use spares, one right after the other; what else there is to do for them comes after."""
@@ -226,7 +100,7 @@ class Launcher:
             return Refused(describe(error) if isinstance(error, OSError) else str(error))
         if pid == 0:
             together.clear()  # the others' keys are not for it
-            self._buffer = bytearray()
+            self._connections.forget_requests()
             if spec.kind == "bot":
                 self._prefault()
             child.forked(spec, self._service.preload.code_hash)
@@ -243,7 +117,7 @@ class Launcher:
             return Refused(describe(error))
         new = self._children.add(spec, pid, ticks, self._service.preload.code_hash)
         new.watch = watch
-        self._watch(watch, lambda: self._ended(new))
+        self._loop.watch(watch, lambda: self._ended(new))
         return new
 
     def _fork(self) -> int:
@@ -265,40 +139,24 @@ class Launcher:
         notice = self._children.look(ended)
         if notice is None:
             return
-        self._unwatch(ended.watch)
+        self._loop.unwatch(ended.watch)
         os.close(ended.watch)
         ended.watch = -1
         self._strays.sweep(f"({ended.name}, epoch {ended.epoch})")
-        if self._connections:
-            self._send(next(reversed(self._connections.values())), notice)
-
-    # --- the loop ----------------------------------------------------------------------------------
-
-    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
-        self._handlers[fd] = handler
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+        self._connections.notify(notice)
 
     def _timeout(self) -> float:
         due = min(self._helper.due(), self._spares.due(), self._strays.due())
-        if self._alone_since is not None and not self._children.living():
-            due = min(due, self._alone_since + self._orphan_after)
+        if self._connections.alone_since is not None and not self._children.living():
+            due = min(due, self._connections.alone_since + self._orphan_after)
         return -1 if due == float("inf") else max(0.001, due - time.monotonic() + 0.001)
 
     def _unneeded(self) -> bool:
         if self._service.retired and not len(self._children):
             return True
-        if self._alone_since is None or self._children.living():
+        if self._connections.alone_since is None or self._children.living():
             return False
-        return time.monotonic() - self._alone_since >= self._orphan_after
-
-    def _leave(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # a successor may have the path by now
-                self._path.unlink()
+        return time.monotonic() - self._connections.alone_since >= self._orphan_after
 
 
 def _reseed() -> None:
@@ -309,31 +167,6 @@ def _reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(int.from_bytes(os.urandom(4)))  # an integer: ten times as fast as its own entropy
-
-
-def _listen(path: Path) -> socket.socket:
-    """The listening socket (0600). Raises OSError where another launcher listens, or the path cannot be used."""
-    if path.exists():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()  # left by one that was killed
-            else:
-                raise OSError(errno.EADDRINUSE, f"another launcher listens on {path}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Under another name until it listens: who sees the path can connect.
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(unfinished))
-    finally:
-        os.umask(mask)
-    listener.listen(16)
-    unfinished.rename(path)
-    listener.setblocking(False)
-    return listener
 
 
 def _stand_alone() -> None:
