@@ -76,11 +76,18 @@ class Children:
         """The child of a run, or None."""
         return self._all.get(token)
 
-    def add(self, spec: RunSpec, pid: int, ticks: int, code_hash: str) -> Child:
-        """A new child."""
-        child = Child(spec.token, pid, ticks, spec.kind, spec.name, spec.bot_id, spec.epoch, code_hash)
-        self._all[spec.token] = child
-        return child
+    @staticmethod
+    def make(spec: RunSpec, pid: int, ticks: int, code_hash: str) -> Child:
+        """A new child, not in the table yet."""
+        return Child(spec.token, pid, ticks, spec.kind, spec.name, spec.bot_id, spec.epoch, code_hash)
+
+    def add(self, child: Child) -> None:
+        """Take it into the table."""
+        self._all[child.token] = child
+
+    def forget(self, child: Child) -> None:
+        """It was never told of, and is no more."""
+        del self._all[child.token]
 
     def living(self) -> int:
         """How many have not ended."""

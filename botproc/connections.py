@@ -70,6 +70,7 @@ class Connections:
         self._welcomed = welcomed
         self._all: dict[int, _Connection] = {}  # oldest first
         self._buffer = bytearray(_LONGEST_FRAME)
+        self._used = 0  # bytes of it that were ever written to
         self.alone_since: float | None = time.monotonic()  # None while somebody is connected
         self._listener = _listen(path)
         self._inode = path.stat().st_ino
@@ -82,7 +83,7 @@ class Connections:
 
     def forget_requests(self) -> None:
         """In a child: what supervisors asked for is not for it to find."""
-        self._buffer = bytearray()
+        self._buffer[: self._used] = bytes(self._used)  # not freed: that would change how its allocator keeps memory
 
     def leave(self) -> None:
         """Take the path away, unless a successor has it by now."""
@@ -122,6 +123,7 @@ class Connections:
         if size == 0:
             self._close(connection)
             return False
+        self._used = max(self._used, size)
         try:
             request = msgpack.unpackb(memoryview(self._buffer)[:size], raw=False)
         except Exception as error:  # msgpack raises a dozen kinds

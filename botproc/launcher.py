@@ -100,7 +100,6 @@ class Launcher:
             return Refused(describe(error) if isinstance(error, OSError) else str(error))
         if pid == 0:
             together.clear()  # the others' keys are not for it
-            self._connections.forget_requests()
             if spec.kind == "bot":
                 self._prefault()
             child.forked(spec, self._service.preload.code_hash)
@@ -108,16 +107,20 @@ class Launcher:
 
     def _keep(self, spec: RunSpec, pid: int, slot: int) -> Child | Refused:
         os.close(slot)
+        watch = -1
         try:
+            ticks = start_ticks(pid) or 0  # before its pidfd takes the descriptor that the slot was
             watch = os.pidfd_open(pid)
-            ticks = start_ticks(pid) or 0
+            new = self._children.make(spec, pid, ticks, self._service.preload.code_hash)
+            self._loop.watch(watch, lambda: self._ended(new))
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if watch >= 0:
+                os.close(watch)
             return Refused(describe(error))
-        new = self._children.add(spec, pid, ticks, self._service.preload.code_hash)
         new.watch = watch
-        self._loop.watch(watch, lambda: self._ended(new))
+        self._children.add(new)
         return new
 
     def _fork(self) -> int:
@@ -133,6 +136,8 @@ class Launcher:
         finally:
             if pid != 0:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        if pid == 0:
+            self._connections.forget_requests()
         return pid
 
     def _ended(self, ended: Child) -> None:

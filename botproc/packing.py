@@ -31,29 +31,35 @@ log = logging.getLogger("stablehand.preload")
 
 
 def pack() -> None:
-    """Take what is free between the objects of this process, for good. Elsewhere than on Linux: nothing."""
+    """Take what is free between the objects of this process, for good. Elsewhere than on Linux, or where objects come
+    from another allocator (`PYTHONMALLOC`, `python -X dev`): nothing."""
     if sys.platform != "linux" or sys.implementation.name != "cpython":
         return
-    taken = sum(_fill_pools(size) for size in range(_STEP, _LARGEST + 1, _STEP))
-    log.info("%d small holes were taken, and %d bytes of larger ones", taken, _fill_heap())
+    taken: list[object] = []
+    for size in range(_STEP, _LARGEST + 1, _STEP):
+        if not _fill_pools(size, taken):
+            log.info("holes between objects are not taken: their allocator is another one")
+            return
+    _kept.extend(taken)
+    log.info("%d small holes were taken, and %d bytes of larger ones", len(taken), _fill_heap())
 
 
-def _fill_pools(size: int) -> int:
-    """Allocate blocks of this size until they come from a fresh pool; how many it took."""
+def _fill_pools(size: int, taken: list[object]) -> bool:
+    """Allocate blocks of this size until they come from a fresh pool; False where they never do."""
     make = _maker(size)
     before = in_a_row = 0
-    for count in range(_MOST):
+    for _ in range(_MOST):
         block = make()
-        _kept.append(block)
+        taken.append(block)
         address = id(block)
         if address % _POOL == _POOL_HEADER:
             in_a_row = 1
         else:
             in_a_row = in_a_row + 1 if in_a_row and address == before + size else 0
         if in_a_row == _IN_A_ROW:
-            return count + 1
+            return True
         before = address
-    return _MOST
+    return False
 
 
 def _maker(size: int) -> Callable[[], object]:
@@ -61,7 +67,7 @@ def _maker(size: int) -> Callable[[], object]:
     if size == _STEP:
         return object
     if size < _BYTES_HEAD:
-        return lambda: float(len(_kept))
+        return lambda: float(_LARGEST)
     return lambda: bytes(size - _BYTES_HEAD)
 
 

@@ -11,6 +11,7 @@ import gc
 import hashlib
 import importlib
 import logging
+import math
 import os
 import select
 import signal
@@ -20,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+from botproc.throwaway import throwaway
 
 log = logging.getLogger("stablehand.preload")
 
@@ -132,14 +135,12 @@ def play(rehearse: Callable[..., None]) -> None:
 
     Tried in a throw-away fork first: one that fails or hangs there is not played here.
     """
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            rehearse()
-            status = 0
-        finally:
-            os._exit(status)
+
+    def once() -> int:
+        rehearse()
+        return 0
+
+    pid = throwaway(once, _PLAY_TIMEOUT)
     _, status = os.waitpid(pid, 0)
     if status:
         log.warning("the rehearsal failed (status %d): bots start without it", status)
@@ -152,16 +153,16 @@ def tried(name: str, timeout: float = _TRY_TIMEOUT) -> str | None:
     if not hasattr(os, "fork"):
         return None
     read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgid(0, 0)
-            reason = _import_quietly(name)
-            if reason is None and threads() > 1:
-                reason = "it leaves a thread behind"
-            os.write(write, (reason or "ok").encode()[:4000])
-        finally:
-            os._exit(0)
+
+    def once() -> int:
+        os.setpgid(0, 0)
+        reason = _import_quietly(name)
+        if reason is None and threads() > 1:
+            reason = "it leaves a thread behind"
+        os.write(write, (reason or "ok").encode()[:4000])
+        return 0
+
+    pid = throwaway(once, math.ceil(2 * timeout))
     os.close(write)
     try:
         ready, _, _ = select.select([read], [], [], timeout)

@@ -158,8 +158,8 @@ class Spawner:
         for spec in specs:
             try:
                 made.append(self._start_one(spec))
-            except OSError as error:
-                made.append(Refused(describe(error)))
+            except (OSError, RuntimeError) as error:
+                made.append(Refused(describe(error) if isinstance(error, OSError) else str(error)))
         return made
 
     def _start_one(self, spec: RunSpec) -> Child:
@@ -169,15 +169,22 @@ class Spawner:
         code_hash = self._service.preload.code_hash
         with out.open("ab") as early:  # what goes wrong before the child has opened its own files
             popen = _open_process(early)
-        new = self._children.add(spec, popen.pid, start_ticks(popen.pid) or 0, code_hash)
+        new = self._children.make(spec, popen.pid, start_ticks(popen.pid) or 0, code_hash)
         new.popen = popen
+        self._children.add(new)
         assert popen.stdin is not None
         try:
             with popen.stdin as pipe:
                 pipe.write(msgpack.packb({"spec": spec.model_dump(exclude_unset=True), "code_hash": code_hash}))
         except OSError as error:  # it ended at once: its exit will be told
             log.warning("%s did not read its specification: %s", spec.name, error)
-        threading.Thread(target=self._watch, args=(new,), name=f"watch-{spec.name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, args=(new,), name=f"watch-{spec.name}", daemon=True).start()
+        except RuntimeError:  # no thread can be made: nobody would see its end
+            popen.kill()
+            popen.wait()
+            self._children.forget(new)
+            raise
         return new
 
     def _watch(self, child: Child) -> None:

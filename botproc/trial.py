@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +21,13 @@ import zmq
 
 from botproc import child
 from botproc.rehearsal import answers, bound, specification
+from botproc.throwaway import throwaway
 from protocol.codec import decode, decode_heartbeat, encode, is_heartbeat
 from protocol.messages import Phase
 from protocol.spec import RunSpec
 
 _LONGEST: Final = 10  # seconds
+_PREFIX: Final = "trial-"
 _BEAT: Final = 0.01  # its beats tell when it has come to rest
 
 
@@ -34,44 +38,54 @@ def trial(folder: Path) -> Iterator[int]:
     A witness is forked with it and does nothing: it shares the pages that this process writes to meanwhile, which
     would otherwise be left to the bot alone.
     """
+    _sweep(folder)
     children: list[int] = []
-    read, write = os.pipe()
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=folder) as place, os.fdopen(read, "rb", buffering=0) as told:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as place:
         spec = specification(place)
+        read, write = os.pipe()
         try:
-            with os.fdopen(write, "wb", buffering=0):
-                children.append(_fork(lambda: _other_side(spec, write)))
-                _await(read)
-                children.append(_fork(signal.pause))
-                children.append(_fork(lambda: child.forked(spec, "")))
-            _await(told.fileno())
+            children.append(throwaway(lambda: _other_side(spec, write), _LONGEST))
+            _await(read, children)
+            children.append(throwaway(_rest, _LONGEST))
+            children.append(throwaway(lambda: child.forked(spec, ""), _LONGEST))
+            _await(read, children)
             yield children[-1]
         finally:
             for pid in reversed(children):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+            os.close(read)
+            os.close(write)
 
 
-def _fork(work: Callable[[], object]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(_LONGEST)
-            work()
-        finally:
-            os._exit(1)
-    return pid
+def _sweep(folder: Path) -> None:
+    """Take away what a launcher left that was killed in the middle of a trial."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3 * _LONGEST:
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def _await(descriptor: int) -> None:
-    ready, _, _ = select.select([descriptor], [], [], _LONGEST)
-    if not ready or not os.read(descriptor, 1):
-        raise OSError("the bot on trial did not come up")
+def _rest() -> int:
+    signal.pause()
+    return 0
 
 
-def _other_side(spec: RunSpec, tell: int) -> None:
+def _await(descriptor: int, children: list[int]) -> None:
+    """Until a byte has come. Raises OSError when one of the children ends before, or when it takes too long."""
+    with ExitStack() as stack:
+        ends = []
+        for pid in children:
+            ends.append(os.pidfd_open(pid))
+            stack.callback(os.close, ends[-1])
+        ready, _, _ = select.select([descriptor, *ends], [], [], _LONGEST)
+        if descriptor not in ready or not os.read(descriptor, 1):
+            raise OSError("the bot on trial did not come up")
+
+
+def _other_side(spec: RunSpec, tell: int) -> int:
     """Be supervisor and gateway: one byte on `tell` when it can begin, one when the bot is at rest."""
     with zmq.Context() as context:
         bus, orders, market = sockets = bound(context, spec)

@@ -67,7 +67,10 @@ def _one_after_the_other(daemon: Daemon, *commands: str) -> list[dict[str, Any]]
                 wait = _SECONDS if number == len(commands) - 1 else None  # what is overtaken is not so any more
                 request = {"v": 1, "id": f"{uuid.uuid4().hex}-{number}", "cmd": command}
                 socket.send(codec.pack(request | {"args": {"bots": ["one"], "wait": wait}}))
-            assert not socket.poll(300), "the disk keeps them waiting"
+            socket.send(codec.pack({"v": 1, "id": "received", "cmd": "ping", "args": {}}))
+            assert socket.poll(_SECONDS * 1000)
+            # Requests are begun in their order, so those before are under way; neither can end without the disk.
+            assert codec.unpack(socket.recv())["id"] == "received"
         answers: dict[str, dict[str, Any]] = {}
         while len(answers) < len(commands):
             assert socket.poll(2 * _SECONDS * 1000), f"no answer to {commands}, but {answers}"

@@ -274,6 +274,34 @@ def test_a_process_that_cannot_be_made_is_an_answer(forking: Launchers) -> None:
     assert forking.launch(line, forking.spec(1))["ok"]
 
 
+def test_of_launches_in_one_turn_each_has_its_own_answer_and_no_descriptor_is_lost(forking: Launchers) -> None:
+    process = forking.start("--spares", "0")
+    line = forking.connect()
+    line.ask("list")
+
+    def used() -> int:
+        return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+    before, free = resource.prlimit(process.pid, resource.RLIMIT_NOFILE), used()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free + 3, before[1]))
+    os.kill(process.pid, signal.SIGSTOP)
+    specs = [forking.spec(number) for number in range(1, 5)]
+    numbers = [line.tell("launch", spec=spec) for spec in (*specs, specs[0])]
+    os.kill(process.pid, signal.SIGCONT)
+    replies = [line.answer(number) for number in numbers]
+    forking.pids |= {reply["pid"] for reply in replies if reply["ok"]}
+    assert [reply["ok"] for reply in replies] == [True, True, True, False, True]
+    assert replies[3]["error"].startswith("EMFILE")
+    assert replies[4]["pid"] == replies[0]["pid"], "asked twice for one run: there is one process"
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+
+    def living() -> int:  # the limit was theirs too, and may have been too low for them
+        return sum(not run["exited"] for run in line.ask("list")["runs"])
+
+    eventually(lambda: used() == free + living(), 10, what="one descriptor for each child that lives")
+    assert forking.launch(line, specs[3])["ok"]
+
+
 def test_requests_of_a_supervisor_that_died_are_done_before_the_next_ones_list(forking: Launchers) -> None:
     process = forking.start()
     first, second = forking.connect(), forking.connect()

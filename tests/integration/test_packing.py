@@ -95,8 +95,14 @@ _DEAF = """
     from protocol.process import children_of
 
     preload.Preload((), ()).load()
-    trial._LONGEST = 1
-    trial.answers = lambda message, beat: []  # nobody welcomes it
+    def welcome(message, beat):  # nobody does: it is ignored, or the other side fails over it
+        if sys.argv[2] == "fails":
+            raise ValueError
+        return []
+
+    trial._LONGEST = {"fails": 10, "is ignored": 1}[sys.argv[2]]
+    trial.answers = welcome
+    files = len(os.listdir("/proc/self/fd"))
     began = time.monotonic()
     try:
         with trial.trial(Path(sys.argv[1])):
@@ -104,9 +110,28 @@ _DEAF = """
     except OSError:
         pass
     left = [*children_of(os.getpid()), *Path(sys.argv[1]).iterdir()]
-    print(json.dumps({"bounded": time.monotonic() - began < 5, "nothing is left": left == []}))
+    found = {"bounded": time.monotonic() - began < 5, "nothing is left": left == []}
+    found["no descriptor is left"] = len(os.listdir("/proc/self/fd")) == files
+    print(json.dumps(found))
 """
 
 
-def test_a_trial_that_does_not_come_up_ends_in_time_and_leaves_nothing(tmp_path: Path) -> None:
-    assert all(_run(_DEAF, str(tmp_path)).values())
+@pytest.mark.parametrize("what", ["is ignored", "fails"])
+def test_a_trial_that_does_not_come_up_ends_in_time_and_leaves_nothing(tmp_path: Path, what: str) -> None:
+    found = _run(_DEAF, str(tmp_path), what)
+    assert all(found.values()), found
+
+
+_FOREIGN = """
+    import json, resource
+    from botproc import packing
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    packing.pack()
+    print(json.dumps({"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024}))
+"""
+
+
+def test_nothing_is_taken_where_objects_come_from_another_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    assert _run(_FOREIGN)["megabytes"] < 20

@@ -39,11 +39,14 @@ def test_a_child_has_the_pages_that_another_wrote_to_and_no_others() -> None:
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            for page in range(0, _PAGES, 4):
-                memory[page * mmap.PAGESIZE] = 2
-            os.write(write, b"1")
-            signal.alarm(30)
-            signal.pause()
+            try:
+                signal.alarm(30)
+                for page in range(0, _PAGES, 4):
+                    memory[page * mmap.PAGESIZE] = 2
+                os.write(write, b"1")
+                signal.pause()
+            finally:
+                os._exit(1)
         try:
             os.read(read, 1)
             yield pid

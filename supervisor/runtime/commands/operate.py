@@ -159,9 +159,11 @@ async def _promise(stable: Stable, acting: list[Record], wanted: str, changed: l
             record.promised -= 1
     overtaken = {one.name: "it was told to stop meanwhile" for one in acting if one.stops != before[one.bot_id]}
     for record in changed:
-        if record.name not in overtaken:
-            record.wanted = wanted
-            stable.memory.said_again(record)
+        if record.name in overtaken:
+            stable.memory.wanted(record)  # the stop may take long to be written: a remove does that at its end
+            continue
+        record.wanted = wanted
+        stable.memory.said_again(record)
     return overtaken
 
 
