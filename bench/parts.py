@@ -55,14 +55,14 @@ def _best_concurrency() -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, Any]:
-    """Private memory (USS, MB) of each bot after its first cycle, and after ten more on a market that moves."""
+    """Private memory (USS, MB) of each bot after its first cycle, and after fifty more on a market that moves."""
     with installation(folder / "memory-idle", count) as running:
         running.start_all()
         _wait_cycles(running, 1)
         idle = _uss(running)
     with installation(folder / "memory-moving", min(count, 20), bars_per_second=2.0) as running:
         running.start_all()
-        _wait_cycles(running, 11)
+        _wait_cycles(running, 51, 120.0)
         moving = _uss(running)
     return {"bots": count, "idle": _spread(idle), "after_cycles": _spread(moving)}
 
@@ -181,7 +181,7 @@ def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
 
 def _show_memory(figures: Figures) -> str:
     found: list[Row] = []
-    for key, what in (("idle", "after its first cycle"), ("after_cycles", "after eleven cycles, market moving")):
+    for key, what in (("idle", "after its first cycle"), ("after_cycles", "after 51 cycles, market moving")):
         value = figures[key]
         found.append(judged(f"private memory of a bot, {what}: median", value["median"], 7.0, "MB"))
         found.append((f"private memory of a bot, {what}: largest", f"{value['max']:.1f} MB", "", ""))
