@@ -23,8 +23,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from protocol.codec import decode, encode, encode_heartbeat
 from protocol.errors import BadFrame
+from protocol.historyrows import HistoryRows
 from protocol.keys import KeyPair, secure_client
-from protocol.messages import Hello, History, HistoryAck, HistoryRow, Message, Unwelcome, Welcome
+from protocol.messages import Hello, History, HistoryAck, Message, Unwelcome, Welcome
 from protocol.process import own_identity
 from protocol.progress import Progress
 from protocol.spec import RunSpec
@@ -35,8 +36,6 @@ __all__ = ["HELLO_AGAIN", "BusLink", "Progress", "WakeFd"]
 #: An Unwelcome with this reason means: I do not know this connection, say Hello (again). Any other is final.
 HELLO_AGAIN: Final = "hello?"
 _HELLO_RETRY: Final = 1.0  # seconds between Hellos that nobody answers
-_HISTORY_KEPT: Final = 10_000  # rows kept without an acknowledgement; the oldest go first
-_HISTORY_BATCH: Final = 500  # rows in one frame
 _HIGH_WATER: Final = 64
 _EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _UNKNOWN_KEY: Final = 400  # ZAP's status; the socket never connects again after it
@@ -73,12 +72,8 @@ class BusLink(threading.Thread):
         self._tick_due = 0.0 if tick is not None else float("inf")
         self._identity = own_identity()
         self._wake = WakeFd()
-        self._lock = threading.Lock()
         self._outbox: deque[Message] = deque()
-        self._rows: deque[HistoryRow] = deque()  # not yet acknowledged
-        self._unsent: deque[HistoryRow] = deque()  # of these: not yet sent on this connection
-        self._row_seq = 0
-        self._rows_lost = 0
+        self._rows = HistoryRows()
         self._watched: dict[Any, Callable[[], None]] = {}
         self._watch_new: deque[tuple[Any, Callable[[], None]]] = deque()
         self._interval = spec.heartbeat_interval
@@ -101,16 +96,7 @@ class BusLink(threading.Thread):
 
     def history(self, action: str, text: str, /, **data: Any) -> None:
         """Add a row to the bot's history. Kept and sent again until the supervisor has committed it."""
-        with self._lock:
-            self._row_seq += 1
-            row = HistoryRow(seq=self._row_seq, at=time.time(), action=action, text=text, data=data)
-            self._rows.append(row)
-            self._unsent.append(row)
-            if len(self._rows) > _HISTORY_KEPT:
-                lost = self._rows.popleft()
-                if self._unsent[0] is lost:
-                    self._unsent.popleft()
-                self._rows_lost += 1
+        self._rows.add(action, text, data)
         self._wake.set()
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
@@ -143,7 +129,7 @@ class BusLink(threading.Thread):
     @property
     def rows_lost(self) -> int:
         """History rows given up because the supervisor acknowledged none of the last 10,000."""
-        return self._rows_lost
+        return self._rows.lost
 
     def stop(self, flush_timeout: float = 1.0) -> None:
         """Send what is queued, for at most `flush_timeout` seconds, close the sockets and end the thread."""
@@ -212,13 +198,13 @@ class BusLink(threading.Thread):
     def _finished(self) -> bool:
         if self._stop_at is None:
             return False
-        flushed = not self._outbox and not self._unsent
+        flushed = not self._outbox and not self._rows.waiting
         return flushed or time.monotonic() >= self._stop_at
 
     def _timeout(self) -> float:
         """Seconds until something is due."""
         due = self._beat_due if self._welcomed else self._hello_due
-        if self._welcomed and (self._outbox or self._unsent):
+        if self._welcomed and (self._outbox or self._rows.waiting):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
@@ -255,9 +241,7 @@ class BusLink(threading.Thread):
     def _take(self, message: Message) -> None:
         now = time.monotonic()
         if isinstance(message, HistoryAck):
-            with self._lock:
-                while self._rows and self._rows[0].seq <= message.seq:
-                    self._rows.popleft()
+            self._rows.acknowledge(message.seq)
             return
         if isinstance(message, Unwelcome) and message.reason == HELLO_AGAIN:
             self._welcomed = False
@@ -275,8 +259,7 @@ class BusLink(threading.Thread):
             self._alone_since = None
             # Spread the first beats: a hundred bots that start at once must not beat at once for ever.
             self._beat_due = now + self._interval * random.random()
-            with self._lock:
-                self._unsent = deque(self._rows)
+            self._rows.again()
         _guarded(lambda: self._on_message(message))
 
     def _write(self, bus: zmq.Socket[bytes]) -> None:
@@ -294,14 +277,10 @@ class BusLink(threading.Thread):
             self._try_send(bus, encode_heartbeat(self._progress.beat(self._beat_seq, lag)))
             self._beat_due = max(self._beat_due + self._interval, now + self._interval / 2)
         # History first: a Bye must not overtake the row that tells why.
-        while self._unsent:
-            with self._lock:
-                rows = list(self._unsent)[:_HISTORY_BATCH]
+        while rows := self._rows.batch():
             if not self._try_send(bus, encode(History(token=self._spec.token, rows=rows))):
                 return
-            with self._lock:
-                while self._unsent and self._unsent[0].seq <= rows[-1].seq:
-                    self._unsent.popleft()
+            self._rows.sent(rows[-1].seq)
         while self._outbox:
             if not self._try_send(bus, encode(self._outbox[0])):
                 return
@@ -309,8 +288,6 @@ class BusLink(threading.Thread):
 
     def _new_hello(self) -> Hello:
         spec = self._spec
-        with self._lock:
-            first = self._rows[0].seq if self._rows else self._row_seq + 1
         return Hello(
             kind=spec.kind,
             bot_id=spec.bot_id,
@@ -320,7 +297,7 @@ class BusLink(threading.Thread):
             pid=os.getpid(),
             start_ticks=self._identity.start_ticks,
             boot_id=self._identity.boot_id,
-            history_from=first,
+            history_from=self._rows.first,
             **self._hello(),
         )
 

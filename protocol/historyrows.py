@@ -1,0 +1,70 @@
+"""The rows of a run's history that its supervisor has not acknowledged yet: kept, and sent again on each connection."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any, Final
+
+from protocol.messages import HistoryRow
+
+_KEPT: Final = 10_000  # rows kept without an acknowledgement; the oldest go first
+_BATCH: Final = 500  # rows in one frame
+
+
+class HistoryRows:
+    """Any thread adds; one thread sends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: deque[HistoryRow] = deque()  # not yet acknowledged
+        self._unsent: deque[HistoryRow] = deque()  # of these: not yet sent on this connection
+        self._seq = 0
+        self.lost = 0  # given up because none of the last 10,000 was acknowledged
+
+    def add(self, action: str, text: str, data: dict[str, Any]) -> None:
+        """One more."""
+        with self._lock:
+            self._seq += 1
+            row = HistoryRow(seq=self._seq, at=time.time(), action=action, text=text, data=data)
+            self._rows.append(row)
+            self._unsent.append(row)
+            if len(self._rows) > _KEPT:
+                lost = self._rows.popleft()
+                if self._unsent[0] is lost:
+                    self._unsent.popleft()
+                self.lost += 1
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest one that is kept, or of the next."""
+        with self._lock:
+            return self._rows[0].seq if self._rows else self._seq + 1
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is one to send."""
+        return bool(self._unsent)
+
+    def batch(self) -> list[HistoryRow]:
+        """The next ones to send."""
+        with self._lock:
+            return list(self._unsent)[:_BATCH]
+
+    def sent(self, seq: int) -> None:
+        """They are on their way, up to this one."""
+        with self._lock:
+            while self._unsent and self._unsent[0].seq <= seq:
+                self._unsent.popleft()
+
+    def again(self) -> None:
+        """A new connection: what was not acknowledged is sent once more."""
+        with self._lock:
+            self._unsent = deque(self._rows)
+
+    def acknowledge(self, seq: int) -> None:
+        """The supervisor has committed them, up to this one."""
+        with self._lock:
+            while self._rows and self._rows[0].seq <= seq:
+                self._rows.popleft()
