@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
-
-import zmq
+from typing import Any, Final, NamedTuple
 
 from protocol.botconfig import BotConfig
 from protocol.endpoints import Transport
 from protocol.errors import StablehandError
-from protocol.keys import KeyPair, load_or_create
+from protocol.keys import load_or_create
 from protocol.spec import RunSpec
 from supervisor.config import Config
 from supervisor.errors import LauncherLost
 from supervisor.runtime import clock
+from supervisor.runtime.launcherprocess import (
+    FORK_SOCKET,
+    SPAWN_SOCKET,
+    Inherited,
+    Place,
+    Process,
+    addresses,
+    command_of,
+    generation_of,
+    listens,
+    popen,
+    suffix,
+)
 from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
 
 _START_TIMEOUT: Final = 60.0
 _FIND_TIMEOUT: Final = 10.0
 _POLL: Final = 0.02
 _REAP_SECONDS: Final = 2.0
-_FORK_SOCKET: Final = ".sock"
-_SPAWN_SOCKET: Final = ".spawn"
-_ADDRESS_FILE: Final = ".addr"
 _STALE_CHECK: Final = 0.1  # seconds that an answer to "has a strategy changed?" holds
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What every launcher of this installation needs to know."""
-
-    config: Config
-    data_dir: Path
-    run_dir: Path
-    method: str  # fork | spawn
-    transport: Transport
-    server_keys: KeyPair | None
-    client_keys: KeyPair | None
-    context: zmq.Context[Any]
 
 
 class Problem(NamedTuple):
@@ -54,32 +45,6 @@ class Problem(NamedTuple):
     param: str
     message: str
     broken: bool  # the strategy is known and its code fails
-
-
-class _Process(Protocol):
-    """What is asked of a launcher's process."""
-
-    pid: int
-
-    def poll(self) -> int | None: ...
-
-
-class _Inherited:
-    """A child that an earlier image of this process started: only its pid is known, and it must be reaped."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._status: int | None = None
-
-    def poll(self) -> int | None:
-        """Its status once it has ended, else None."""
-        if self._status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
-            self._status = status if pid == self.pid else None
-        return self._status
 
 
 class Launchers:
@@ -102,13 +67,13 @@ class Launchers:
         self._newest: LauncherLink | None = None
         self._lock = asyncio.Lock()
         self._fresh_until = 0.0
-        self._processes: dict[str, _Process] = {name: _Inherited(pid) for name, pid in inherited.items()}
+        self._processes: dict[str, Process] = {name: Inherited(pid) for name, pid in inherited.items()}
         self.closing = False
 
     async def find(self) -> list[dict[str, Any]]:
         """Connect to the launchers that an earlier supervisor left; all runs that they know."""
         runs: list[dict[str, Any]] = []
-        for address in sorted(_addresses(self._place.run_dir), key=_generation):
+        for address in sorted(addresses(self._place.run_dir), key=generation_of):
             name = address.stem
             try:
                 known = self._links.get(name)  # of one that this supervisor has started itself
@@ -220,9 +185,9 @@ class Launchers:
     def _connect(self, name: str, address: Path) -> LauncherLink:
         place = self._place
         link: LauncherLink
-        if address.suffix == _FORK_SOCKET:
+        if address.suffix == FORK_SOCKET:
             link = ForkLink(name, address, self._exited, self._lost)
-        elif address.suffix == _SPAWN_SOCKET:
+        elif address.suffix == SPAWN_SOCKET:
             link = SpawnLink(name, place.context, f"ipc://{address}", None, "", self._exited, self._lost)
         else:
             where, ours, its = address.read_text("ascii").strip(), place.client_keys, place.server_keys
@@ -234,31 +199,15 @@ class Launchers:
 
     async def _start(self) -> LauncherLink:
         place = self._place
-        generation = max((_generation(Path(name)) for name in self._links), default=0) + 1
-        generation = max([generation, *(_generation(one) + 1 for one in _addresses(place.run_dir))])
+        generation = max((generation_of(Path(name)) for name in self._links), default=0) + 1
+        generation = max([generation, *(generation_of(one) + 1 for one in addresses(place.run_dir))])
         name = f"launcher-{generation}"
-        address = place.run_dir / f"{name}{_suffix(place)}"
+        address = place.run_dir / f"{name}{suffix(place)}"
         log_path = place.data_dir / "logs" / "launcher.log"
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "botproc.launcher" if place.method == "fork" else "botproc.spawner",
-            "--socket",
-            str(address),
-            "--generation",
-            name,
-            "--orphan-after",
-            str(place.config.supervisor.orphan_after_seconds),
-        ]
-        for folder in place.config.supervisor.strategy_path:
-            command += ["--path", str((place.config.folder / folder).resolve())]
         self._preloaded[name] = frozenset(self._modules)
-        for module in sorted(self._modules):
-            command += ["--module", module]
-        if address.suffix == _ADDRESS_FILE:
-            command += ["--tcp", "--keys", str(place.data_dir / "keys")]
-        process = _popen(command, log_path)
+        command = command_of(place, name, address, sorted(self._modules))
+        process = popen(command, log_path)
         self._processes[name] = process
         try:
             return await self._joined(name, address, process, log_path)
@@ -268,7 +217,7 @@ class Launchers:
 
     async def _joined(self, name: str, address: Path, process: subprocess.Popen[bytes], log_path: Path) -> LauncherLink:
         until = clock.now() + _START_TIMEOUT
-        while not _listens(address):
+        while not listens(address):
             if process.poll() is not None:
                 raise LauncherLost(f"the launcher ended at once (exit code {process.returncode})",
                                    hint=f"{log_path} says why")  # fmt: skip
@@ -314,42 +263,3 @@ def choose(config: Config) -> tuple[str, Transport]:
                               hint='transport = "tcp", or leave it "auto"')  # fmt: skip
     chosen: Transport = "tcp" if transport == "tcp" or (transport == "auto" and (windows or remote)) else "ipc"
     return launch, chosen
-
-
-def _popen(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    flags = 0
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP
-    with log_path.open("ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=sys.platform != "win32",
-            creationflags=flags,
-            close_fds=True,
-        )
-
-
-def _suffix(place: Place) -> str:
-    if place.method == "fork":
-        return _FORK_SOCKET
-    return _SPAWN_SOCKET if place.transport == "ipc" else _ADDRESS_FILE
-
-
-def _addresses(run_dir: Path) -> list[Path]:
-    """Where launchers listen: sockets, or files with the address of spawning ones on tcp."""
-    suffixes = (_FORK_SOCKET, _SPAWN_SOCKET, _ADDRESS_FILE)
-    return [path for suffix in suffixes for path in run_dir.glob(f"launcher-*{suffix}")]
-
-
-def _listens(address: Path) -> bool:
-    return address.exists()
-
-
-def _generation(address: Path) -> int:
-    found = re.search(r"launcher-(\d+)", address.name)
-    return int(found[1]) if found else 0

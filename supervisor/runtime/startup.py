@@ -45,7 +45,8 @@ from supervisor.runtime.daemon import Daemon, EventQueue
 from supervisor.runtime.equity import EquityKeeper
 from supervisor.runtime.halts import Halts
 from supervisor.runtime.handlers import handlers_of
-from supervisor.runtime.launchers import Launchers, Place, choose, modules_of
+from supervisor.runtime.launcherprocess import Place
+from supervisor.runtime.launchers import Launchers, choose, modules_of
 from supervisor.runtime.limits import check_room
 from supervisor.runtime.listener import Listener
 from supervisor.runtime.memory import Memory
