@@ -106,7 +106,8 @@ class Yard:
     def launchers(self) -> list[psutil.Process]:
         """All of them: those whose parent is none."""
         found = {one.pid: one for one in self.daemon.processes() if "botproc.launcher" in line_of(one)}
-        return [one for one in found.values() if parent_of(one) not in found and not locks_of(one.pid)]
+        # A child that ends while it is looked at has no parent any more, and no lock, but is no launcher.
+        return [one for one in found.values() if parent_of(one) not in {0, *found} and not locks_of(one.pid)]
 
     # --- bots ----------------------------------------------------------------------------------------
 
