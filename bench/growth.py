@@ -15,8 +15,8 @@ from bench.peers.stable import looked_at, wait_cycles
 from bench.plot import Points, loglog
 
 #: What a size may need, in MB: each bot, and the rest of the machine. Without it a size is left out, and said so.
-BOT_MB: Final = 11.0
-SPARE_MB: Final = 2000.0
+BOT_MB: Final = 9.0
+SPARE_MB: Final = 1500.0
 _SETTLE: Final = 5.0
 
 
