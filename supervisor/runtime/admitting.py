@@ -15,7 +15,8 @@ from supervisor.policy.states import Cause, State
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Registry
 
-_LOOK: Final = 0.005  # seconds between two looks while somebody waits
+_LOOK: Final = 0.005  # seconds between two looks while somebody waits,
+_LOOKED_AT: Final = 200  # and as much again for each so many: a look goes over all that wait or are under way
 _LOOK_LATER: Final = 0.1  # while nothing may start anyway
 _BATCH: Final = 4  # a commit for each start alone would cost more than the wait: a part of the window at a time
 
@@ -80,7 +81,8 @@ class Admitting:
                 self._under_way[record.bot_id] = instruction.epoch
                 self.start(record, instruction)
         if self._queue:
-            later = _LOOK if self._under_way else _LOOK_LATER
+            many = (len(self._queue) + len(self._under_way)) // _LOOKED_AT
+            later = _LOOK * (1 + many) if self._under_way else _LOOK_LATER
             self._timer = asyncio.get_running_loop().call_later(later, self._look)
 
     def _settle(self, now: float) -> None:
