@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage(message: str, context: Any) -> InvalidInput:
-    text = " ".join(str(message).split()).rstrip(".")
+    text = " ".join(str(message).split()).rstrip(".").replace(" Value error, ", " ")
     where = getattr(context, "command_path", None) or "stablehand"
     helped = "Did you mean" in text or "Possible options" in text
     return InvalidInput(text[:1].lower() + text[1:], hint=None if helped else f"{where} --help shows what it takes")

@@ -69,6 +69,11 @@ def width_of(stream: IO[str]) -> int | None:
         return None
 
 
+def harmless(text: str) -> str:
+    """Of the same length, without codes that would tell the terminal something."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
 def cut(text: str, width: int) -> str:
     """The text in at most `width` characters, an ellipsis where it was longer."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
@@ -102,7 +107,7 @@ def table(
     def line(cells: Sequence[Cell]) -> str:
         parts = []
         for n in shown:
-            text = cut(cells[n].text, widths[n])
+            text = cut(harmless(cells[n].text), widths[n])
             pad = " " * (widths[n] - len(text))
             painted = paint(text, cells[n].style, colour)
             parts.append(pad + painted if columns[n].right else painted + pad)
@@ -117,7 +122,7 @@ def table(
 
 
 def _note(note: str, width: int | None, whole: bool) -> list[str]:
-    text = f"  └ {note}"
+    text = f"  └ {harmless(note)}"
     if width is None:
         return [text]
     import textwrap  # here: `status` never wraps, and counts its milliseconds

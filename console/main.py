@@ -141,6 +141,9 @@ def guarded(work: Callable[[], int]) -> int:
         # The reader has seen enough (`| head`). Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except PermissionError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return complain(InvalidInput(f"{where}permission denied", hint="it belongs to another user"))
     except Exception as error:
         if os.environ.get("STABLEHAND_DEBUG"):
             raise

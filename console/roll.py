@@ -14,7 +14,8 @@ _ALIVE = ("running", "paused")
 def restart(which: dict[str, Any], *, batch: int, wait: float, as_json: bool) -> int:
     """Renew the bots that are up, `batch` at a time, each waited for up to `wait` seconds; the exit code.
 
-    The first batch with a bot that does not come back ends it: what is left keeps its old run.
+    The first batch with a bot that does not come back ends it: what is left keeps its old run. Whoever is told to
+    stop meanwhile stays stopped.
     """
     with settings.connect() as client:
         rows = client.request("status", which)
@@ -24,9 +25,12 @@ def restart(which: dict[str, Any], *, batch: int, wait: float, as_json: bool) ->
         missed: dict[str, str] = {}
         while left and not missed:
             now, left = left[:batch], left[batch:]
-            answer = client.request("restart", {"bots": now, "wait": wait})
+            answer = client.request("restart", {"bots": now, "wait": wait, "unless_stopped": True})
             missed = {**answer["failed"], **answer["missed"]}
-            renewed += [name for name in answer["reached"] if name not in missed]
+            stopped = [row["name"] for row in client.status(now) if row["wanted"] == "stopped"]
+            skipped |= dict.fromkeys(stopped, "stopped")
+            missed = {name: reason for name, reason in missed.items() if name not in stopped}
+            renewed += [name for name in answer["reached"] if name not in missed and name not in stopped]
             if not as_json and sys.stderr.isatty():
                 sys.stderr.write(f"\r\x1b[Krenewed {len(renewed)}, {len(left)} to go")
                 sys.stderr.flush()

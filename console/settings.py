@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from protocol.client import ControlClient
+from protocol.endpoints import FILE
 from protocol.errors import InvalidInput
 
 DEFAULT: Final = "supervisor.toml"
 VARIABLE: Final = "STABLEHAND_CONFIG"
 REMOTE: Final = "STABLEHAND_CONNECT"
+#: The line that names the data directory, also in a file that is no TOML any more.
+_DATA_DIR: Final = re.compile(r"""^\s*data_dir\s*=\s*(["'])(.+?)\1""", re.MULTILINE)
 _chosen: str | None = None
 _remote: str | None = None
 
@@ -41,7 +46,9 @@ def choose_remote(file: str | None) -> None:
 
 def remote() -> Path | None:
     """The client file of the supervisor on another machine that is meant; None: one of this machine is."""
-    named = _remote or (None if _chosen else os.environ.get(REMOTE))
+    named = _remote if _remote is not None else (None if _chosen else os.environ.get(REMOTE))
+    if named == "":
+        raise InvalidInput(f"the client file has no name: --connect or {REMOTE} is empty")
     return Path(named) if named else None
 
 
@@ -49,7 +56,9 @@ def site() -> Site:
     """The installation that is meant. Raises InvalidInput when its file is not there or cannot be read."""
     if remote() is not None:
         raise InvalidInput("this is done on the supervisor's own machine, not over --connect")
-    named = _chosen or os.environ.get(VARIABLE)
+    named = _chosen if _chosen is not None else os.environ.get(VARIABLE)
+    if named == "":
+        raise InvalidInput(f"the configuration file has no name: -c or {VARIABLE} is empty")
     path = Path(named or DEFAULT)
     try:
         table = tomllib.loads(path.read_text("utf-8-sig"))
@@ -76,9 +85,36 @@ def site() -> Site:
     return Site(path, path.parent / Path(folder).expanduser())
 
 
+def running_site() -> Site:
+    """The installation that is meant, for those who speak to what runs: its file may be broken or gone by now.
+
+    Raises InvalidInput where the file is, and nothing ever ran where it would say.
+    """
+    try:
+        return site()
+    except InvalidInput as error:
+        named = _chosen if _chosen is not None else os.environ.get(VARIABLE, DEFAULT)
+        path = Path(named).absolute()
+        data_dir = _last_known(path) if named and remote() is None else None
+        if data_dir is None:
+            raise
+        sys.stderr.write(f"stablehand: {error.message}; speaking to the supervisor of {data_dir} all the same\n")
+        return Site(path, data_dir)
+
+
+def _last_known(path: Path) -> Path | None:
+    """The data directory of a file that cannot be read whole, if a supervisor has run there."""
+    folder = "var"
+    with contextlib.suppress(OSError):
+        said = _DATA_DIR.search(path.read_text("utf-8-sig", errors="replace"))
+        folder = said[2] if said else folder
+    data_dir = path.parent / Path(folder).expanduser()
+    return data_dir if (data_dir / FILE).exists() else None
+
+
 def connect(timeout: float = 5.0) -> ControlClient:
     """A client of the installation that is meant. Raises InvalidInput, Unreachable."""
     file = remote()
     if file is not None:
         return ControlClient.from_file(file, timeout=timeout)
-    return ControlClient(site().data_dir, timeout=timeout)
+    return ControlClient(running_site().data_dir, timeout=timeout)

@@ -18,7 +18,7 @@ from protocol.process import ProcessIdentity, identity_of, is_alive
 
 _POLL: Final = 0.05
 #: A supervisor that answers and has not said its ready line for so long is taken as ready.
-_LINE_GRACE: Final = 2.0
+_LINE_GRACE: Final = 30.0
 _TRIAL: Final = 120.0  # the longest that a supervisor tries its successor
 
 
@@ -118,20 +118,24 @@ def handover(wait: float, *, leave: bool, as_json: bool) -> int:
     with connect() as client:
         before = client.ping()
         pid = int(before["pid"])
+        known = {row["name"] for row in client.status()}
         supervisor = _here(pid)
         # Before it does it, it tries whether the successor would start.
         result = client.request("handover", {"leave": leave}, timeout=_TRIAL + 10.0)
         if result.get("in_place"):
             after = _successor(client, before, wait)
             done = after is not None
+            new = sorted({row["name"] for row in client.status()} - known) if done else []
         else:
-            after, done = None, _watch_end(client, supervisor, wait, quiet=True)
+            after, done, new = None, _watch_end(client, supervisor, wait, quiet=True), []
     if as_json:
         write_json({**result, "pid": pid, "gone": done and after is None, "renewed": after is not None})
     elif after is not None:
         versions = f"{before['version']} → {after['version']}"
         change = versions if before["version"] != after["version"] else f"version {after['version']}"
         write(f"the supervisor (pid {pid}) is renewed, {change}; {_processes(result['left_running'])} went on")
+        if new:
+            write(f"new, from the file: {', '.join(new)}")
     elif done:
         write(f"the bots trade on; the supervisor (pid {pid}) has gone")
     if not done:

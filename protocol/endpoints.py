@@ -51,6 +51,9 @@ class Endpoints:
             return Endpoints(**raw)
         except (FileNotFoundError, NotADirectoryError):
             raise Unreachable(f"no supervisor runs on {data_dir}", hint="start one with: stablehand up") from None
+        except PermissionError:
+            text = f"{data_dir} belongs to another user"
+            raise InvalidInput(text, hint="run this as the supervisor's user") from None
         except (ValueError, TypeError) as error:
             raise Unreachable(f"{data_dir / FILE} cannot be read: {error}") from None
 

@@ -73,7 +73,8 @@ def scope_of(account: str | None, bot: str | None) -> str:
 
 def reason_text(text: object) -> str:
     """A reason in one line. Raises InvalidInput when there is none."""
-    words = " ".join(str(text or "").split())[:_REASON_LENGTH]
+    shown = "".join(char if char.isprintable() else " " for char in str(text or ""))  # no codes for a terminal
+    words = " ".join(shown.split())[:_REASON_LENGTH]
     if not words:
         raise InvalidInput("a halt needs a reason", hint="it is shown wherever something is refused")
     return words

@@ -18,6 +18,7 @@ _KINDS: Final = {
     "bool_type": "true or false",
     "dict_type": "a table",
     "tuple_type": "a list",
+    "too_short": "not empty",
     "list_type": "a list",
     "finite_number": "a finite number",
     "int_parsing_size": "a number of a sensible size",

@@ -128,6 +128,9 @@ def _of_bots(names: Sequence[str]) -> dict[str, Any]:
                 hint = f"did you mean {near}?" if near else "stablehand list shows them"
                 raise InvalidInput(f"no bot is called {name!r} in the configuration file", hint=hint)
         bots = [declared[name] for name in names]
+    programs = [bot["name"] for bot in bots if "strategy" not in bot]
+    if programs:
+        raise InvalidInput(f"{', '.join(programs)}: a program has no strategy to play", hint="name bots")
     accounts = sorted({bot["account"] for bot in bots})
     if len(accounts) > 1:
         raise InvalidInput(f"the bots trade on several accounts: {', '.join(accounts)}", hint="play one at a time")

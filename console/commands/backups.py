@@ -59,7 +59,7 @@ def _restore(
         sys.stdout.write(shown.stdout)
         if not is_person():
             warn("not restored (say --yes to do it)")
-            return 0
+            return 1
         typer.confirm("put this in place of what is here?", abort=True)
     done = _run(site, [*words, "--apply"])
     if not yes and done.returncode == 0:

@@ -20,6 +20,7 @@ from console.commands.shared import (
     is_person,
     names,
     show_table,
+    warn,
     write,
     write_json,
 )
@@ -137,7 +138,10 @@ def _remove(
 ) -> int:
     """Stop bots and remove them. Their deals and history stay."""
     args = chosen(bots, every, where)
-    if not yes and not as_json and is_person():
+    if not yes and not as_json:
+        if not is_person():
+            warn("nothing was removed (say --yes to do it)")
+            return 1
         what = names(args["bots"]) if "bots" in args else "all bots" if every else "the bots that match"
         typer.confirm(f"remove {what}, and {positions} open positions?", abort=True)
     with settings.connect() as client:
@@ -150,7 +154,7 @@ def _remove(
         write(f"removed {name}{f': {outcome}' if outcome else ''}")
     if not result["removed"]:
         write("no bot matches")
-    return 0
+    return 0 if result["removed"] or every else 1
 
 
 def _show(bot: Bot, as_json: AsJson = False) -> int:

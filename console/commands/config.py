@@ -49,7 +49,7 @@ def _reload(
         if not apply:
             if not is_person():
                 warn("not applied (say --yes to apply it)")
-                return 0
+                return 1
             typer.confirm("apply this?", abort=True)
         client.request("reload", {"apply": True})
         write("applied")

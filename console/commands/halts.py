@@ -89,7 +89,7 @@ def _tell_directly(found: dict[str, Any], args: dict[str, Any]) -> None:
     for name, told in found["accounts"].items():
         if told["in_force"]:
             continue
-        site = settings.site()
+        site = settings.running_site()
         asked = {"scope": found["key"], **{key: args[key] for key in ("reason", "flatten", "who")}}
         try:
             with _gateway(site, Endpoints.load(site.data_dir), name) as client:
@@ -101,7 +101,7 @@ def _tell_directly(found: dict[str, Any], args: dict[str, Any]) -> None:
 
 def _tell_gateways(args: dict[str, Any], account: str | None, bot: str | None, wait: float) -> dict[str, Any]:
     """Halt at the gateways themselves. Raises StablehandError when none could be told."""
-    site = settings.site()
+    site = settings.running_site()
     endpoints = Endpoints.load(site.data_dir)
     scope = f"account:{account}" if account else f"bot:{bot}" if bot else "all"
     names = [account] if account else list(endpoints.accounts)

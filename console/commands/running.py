@@ -35,7 +35,7 @@ _WORDS = {
 }
 #: The longest that `stop --mode close` may take: `close_timeout_seconds` at its largest, and a little.
 _CLOSING = 310.0
-_REACHED = {"start": "running", "stop": "stopped", "restart": "running", "pause": "paused", "resume": "running"}
+_REACHED = {"start": "running", "stop": "stopped", "restart": "restarted", "pause": "paused", "resume": "running"}
 
 
 class StopMode(StrEnum):
@@ -105,7 +105,10 @@ def _handover(
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest wait.")] = 60.0,
     as_json: AsJson = False,
 ) -> int:
-    """Renew the supervisor in place, as after an upgrade: same process, new code; the bots trade on."""
+    """Renew the supervisor in place, as after an upgrade: same process, new code; the bots trade on.
+
+    It reads its file as at every start: what is new there starts.
+    """
     return up.handover(timeout, leave=leave, as_json=as_json)
 
 
@@ -160,7 +163,8 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool, p
     with settings.connect() as client:
         result = client.request(verb, args, timeout=patience)
     failed, missed = result.get("failed") or {}, result.get("missed") or {}
-    code = 1 if failed or missed else 0
+    nobody = "where" in args and not (result["done"] or result["already"] or failed or missed)
+    code = 1 if failed or missed or nobody else 0
     if as_json:
         write_json(result)
         return code
@@ -176,7 +180,7 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool, p
     rest = [name for name in already if wait is None or name not in reached]
     if rest:
         write(f"{words[1]}: {names(rest)}{_count(rest)}")
-    if not (done or already or failed or missed):
+    if nobody or not (done or already or failed or missed):
         write("no bot matches")
     if result.get("warning"):
         warn(str(result["warning"]))

@@ -93,7 +93,7 @@ def _restore(row: RunRow, listed: dict[str, Any] | None) -> Run:
         run.code_hash = row.code_hash or ""
         run.identity = ProcessIdentity(row.boot_id, row.pid, row.start_ticks)
     age = age_of(run.identity) if run.identity is not None else None
-    if age is None:  # by the wall clock, a step of which must not make a start lie in the future
-        age = max(0.0, clock.wall() - row.intended_at)
-    run.started -= age
+    # By the wall clock too, a step of which must not make a start lie in the future: a spare is older than its run.
+    since = clock.wall() - row.intended_at
+    run.started -= max(0.0, since) if age is None else min(age, since if since >= 0 else age)
     return run

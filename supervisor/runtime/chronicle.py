@@ -72,7 +72,7 @@ class Chronicle:
             type=type,
             bot=bot,
             bot_id=bot_id,
-            text=text,
+            text=_harmless(text),
             data=data or {},
             cause_id=cause_id,
             epoch=epoch,
@@ -152,3 +152,10 @@ class Chronicle:
 
 def _nobody(topic: bytes, frame: bytes) -> None:
     """Before the event socket is bound nobody can have subscribed."""
+
+
+def _harmless(text: str) -> str:
+    """Without codes that would tell a terminal something: what a bot says is shown to people."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else " " for char in text)

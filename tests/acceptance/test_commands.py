@@ -214,7 +214,7 @@ def test_start_stop_pause_resume_restart_by_name_all_and_where(daemon: Daemon, r
     assert run("stop", "--where", "strategy=mine:Holder", "--wait", "15").code == 0
     refused = run("resume", "three")
     assert refused.code == 1 and "three" in refused.err and "start" in refused.err
-    assert run("stop", "--where", "market=US500").code == 0  # nobody: said, and no failure
+    assert run("stop", "--where", "market=US500").code == 1  # nobody, as `pkill` has it: it may be a slip
 
 
 def test_wait_that_is_not_reached_is_exit_code_1_and_names_the_bot(daemon: Daemon, run: Callable[..., Answer]) -> None:
@@ -320,7 +320,7 @@ def test_remove_closes_the_position_or_says_that_it_stays(daemon: Daemon, run: C
     assert "kept open" in kept and str(left["ticket"]) in kept
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
     assert "buyer-a" in run("show", "buyer-a").line(2)
-    declared = run("remove", "two", "--positions", "keep")
+    declared = run("remove", "two", "--positions", "keep", "--yes")
     assert "reload" in declared.line(1) and daemon.bot("two")["state"] == "running"
 
 

@@ -204,7 +204,7 @@ def test_reload_shows_the_difference_applies_it_and_starts_or_stops_no_known_bot
     for name in ("calm", "changing", "going", "held", "new"):
         daemon.wait_state(name, "running")
     settled()
-    assert stablehand(daemon.config, "remove", "going", "--positions", "close").code == 0
+    assert stablehand(daemon.config, "remove", "going", "--positions", "close", "--yes").code == 0
 
 
 def test_changed_accounts_are_refused_at_reload_with_a_word_on_what_to_do(stable: Make) -> None:

@@ -74,7 +74,7 @@ JSON_VERBS = [
     "accounts", "strategies", "symbols", "equity main --since 2020-01-01", "events --since 1", "start --all",
     "stop eurusd-ma --wait 1", "restart --all",
     "pause --where market=EURUSD", "resume eurusd-ma", "add new market=EURUSD strategy=X", "update --all priority=3",
-    "reload", "reload --yes", "remove eurusd-ma --positions close",
+    "reload --dry-run", "reload --yes", "remove eurusd-ma --positions close --yes",
 ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_requests_are_what_was_typed(stay: Path, server: ScriptedSupervisor) -> 
             {"updates": [{"name": "a", "set": {"priority": 2}}, {"name": "b", "set": {"wanted": "stopped"}}]},
         ),
         ("deals --account main --bot eurusd-ma", "deals", {"account": "main", "bot": "eurusd-ma"}),
-        ("remove us500-ma --positions keep", "remove", {"bots": ["us500-ma"], "positions": "keep"}),
+        ("remove us500-ma --positions keep --yes", "remove", {"bots": ["us500-ma"], "positions": "keep"}),
     ):  # fmt: skip
         assert main(words.split()) == 0
         assert (server.requests[-1]["cmd"], server.requests[-1]["args"]) == (cmd, args)
@@ -177,7 +177,7 @@ def test_refusal_of_the_supervisor(home: Path, server: ScriptedSupervisor) -> No
 
 def test_reload_without_a_person_only_shows(home: Path, server: ScriptedSupervisor) -> None:
     done = run(home, "reload")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "not applied" in done.stderr
     assert "risk_percent  1.0 → 2.0" in done.stdout
     assert [r["args"] for r in server.requests] == [{"apply": False}]

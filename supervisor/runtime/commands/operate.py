@@ -48,10 +48,12 @@ async def resume(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
 
 
 async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
-    """A fresh run of each. One that was stopped is wanted running from now on."""
+    """A fresh run of each. One that was stopped is wanted running from now on; with `unless_stopped` it stays so."""
     _refuse_while_leaving(stable)
     _patience(args)
     chosen = _free(select(stable, args))
+    stopped = [one for one in chosen if one.wanted == "stopped" and args.get("unless_stopped")]
+    chosen = [one for one in chosen if one not in stopped]
     overtaken = await _promise(stable, chosen, "running", [one for one in chosen if one.wanted == "stopped"])
     chosen = [one for one in chosen if one.name not in overtaken]
     before = {one.bot_id: stable.bot(one).epoch for one in chosen}
@@ -63,7 +65,8 @@ async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str,
         aim = State.PAUSED if record.wanted == "paused" else State.RUNNING
         return bot.epoch > before[record.bot_id] and bot.state is aim
 
-    answer: dict[str, Any] = {"done": [one.name for one in chosen], "already": [], "failed": overtaken}
+    already = [one.name for one in stopped]
+    answer: dict[str, Any] = {"done": [one.name for one in chosen], "already": already, "failed": overtaken}
     await _wait(stable, args, chosen, reached, answer)
     return answer
 
@@ -179,7 +182,8 @@ async def _wait(
         return
 
     def settled(record: Record) -> bool:
-        return reached(record) or stable.state(record) is State.FAILED
+        state = stable.state(record)
+        return reached(record) or state is State.FAILED or (record.wanted == "stopped" and state is State.STOPPED)
 
     left = list(chosen)
 

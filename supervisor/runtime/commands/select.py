@@ -8,7 +8,7 @@ from protocol.errors import INVALID, StablehandError, nearest
 from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
 
-_KEYS = ("name", "account", "market", "timeframe", "strategy", "priority", "restart", "state", "wanted")
+_KEYS = ("name", "account", "market", "timeframe", "strategy", "priority", "restart", "group", "state", "wanted")
 
 
 def select(stable: Stable, args: dict[str, Any]) -> list[Record]:
