@@ -88,7 +88,13 @@ def prepare(job: Job) -> Iterator[Ready]:
         entrants = tuple(_entrant(bot, number, config) for number, bot in enumerate(bots, 1))
         _check_together(entrants, config)
         check_calendars(config, [each.config for each in entrants], home)
-        yield Ready(job.name, config, entrants, folder, home)
+        try:
+            yield Ready(job.name, config, entrants, folder, home)
+        except InvalidInput as error:  # a file that was given is called by the name that was given
+            text = error.message
+            for link in Path(place).iterdir():
+                text = text.replace(str(link), str(job.data))
+            raise InvalidInput(text, hint=error.hint) from error.__cause__
 
 
 def _from_file(file: Path, account: dict[str, Any], bots: list[dict[str, Any]], place: Path) -> Path:

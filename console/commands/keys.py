@@ -136,6 +136,8 @@ def _revoke(
     """Take a client's key away; it holds at once, also for connections that stand."""
     with settings.connect() as client:
         result = client.request("key_revoke", {"name": name})
+    if settings.remote() is None:  # the file that `new` wrote here opens nothing any more, and is in the next one's way
+        (settings.running_site().data_dir / "keys" / f"{result['revoked']}.client").unlink(missing_ok=True)
     if as_json:
         write_json(result)
     else:

@@ -92,6 +92,10 @@ def test_what_a_person_sees(site: Path) -> None:
         (("--strategy", "MA_CROSSOVER", "--data", "bars.csv"), ("--market",)),
         (("--strategy", "MA_CROSSOVER", "--data", "bars.csv", "--market", "EURUSD"), ("--timeframe",)),
         (("--strategy", "MA_CROSSOVER", "--data", "EURUSD_H1.csv", "--timeframe", "H7"), ("timeframe",)),
+        (
+            ("--strategy", "MA_CROSSOVER", "--data", "supervisor.toml", "--market", "EURUSD", "--timeframe", "H1"),
+            ("stablehand: supervisor.toml: line 1:",),  # by the name that was given
+        ),
     ],
 )
 def test_wrong_input_is_one_line(site: Path, words: tuple[str, ...], said: tuple[str, ...]) -> None:
