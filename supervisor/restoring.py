@@ -19,6 +19,7 @@ from protocol.errors import NOT_REMEMBERED, Refused, StablehandError
 from protocol.locks import FileLock, LockHeld
 from store import bots as bot_table
 from store import journal
+from store import runs as run_table
 from store.copies import damage, keep_aside, put_back, raise_epochs
 from store.database import open_database
 from store.errors import StoreError
@@ -27,6 +28,7 @@ from store.paper import paper_account, paper_positions
 from store.tables import Which, ledger_deals
 from supervisor import backup
 from supervisor.backup import STORE, Backup
+from supervisor.policy.states import Cause
 
 GAP: Final = 1000
 _UNFINISHED: Final = "restore.unfinished"
@@ -133,6 +135,10 @@ def _begin_again(path: Path, known: dict[int, int], text: str) -> None:
     try:
         with database.begin() as conn:
             raise_epochs(conn, known, GAP)
+            # Nothing of the installation runs now: what ran when the backup was taken is no crash of today.
+            for row in run_table.open_runs(conn):
+                run_table.record_end(conn, row.token, time.time(), -1, Cause.OPERATOR,
+                                     "it ran when the backup was taken that was restored")  # fmt: skip
             journal.append(conn, [NewRow(at=time.time(), type="supervisor", bot=None, bot_id=None, text=text, data={},
                                          cause_id="restore", epoch=None, run_seq=None)])  # fmt: skip
     finally:

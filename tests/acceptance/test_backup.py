@@ -59,6 +59,8 @@ def test_a_backup_of_a_busy_installation_can_be_put_back(stable: Make, tmp_path:
     daemon.start()
     rows = {row["name"]: row for row in daemon.wait_all("running")}
     assert rows.keys() == {"one", "two"} and rows["one"]["epoch"] > epoch + GAP // 2
+    assert [row["restarts"] for row in rows.values()] == [0, 0], "what ran in the backup is no crash of today"
+    assert not [one for one in daemon.ask("events", limit=1000)["events"] if "nobody saw how" in one["text"]]
     before = len(daemon.ask("deals"))
     eventually(lambda: len(daemon.ask("deals")) > before, 60, what="trades after the restore")
     assert list(daemon.data_dir.glob("before-restore-*/supervisor.db"))
