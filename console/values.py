@@ -32,6 +32,8 @@ def value(text: str) -> Any:
 def _portable(parsed: Any, text: str) -> Any:
     if isinstance(parsed, float) and not math.isfinite(parsed):
         return text  # `nan` and `inf` are TOML, and no setting of a bot
+    if isinstance(parsed, int) and not -(1 << 63) <= parsed < 1 << 64:
+        return text  # no message holds it: whoever checks the key says what it may be
     if isinstance(parsed, datetime.date | datetime.time):
         return parsed.isoformat()
     if isinstance(parsed, dict):

@@ -87,7 +87,8 @@ def _install(
     write(f"wrote {path}" + ("" if problem else ", enabled"))
     if problem:
         warn(f"not enabled: {problem}; later: {word} daemon-reload && {word} enable {path.name}")
-    write(f"start it now: {word} start {unit.name}")
+    else:
+        write(f"start it now: {word} start {unit.name}")
     if not lingers:
         write("it ends with your last session, unless: loginctl enable-linger")
     return 0
