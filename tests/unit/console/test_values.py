@@ -15,7 +15,8 @@ from protocol.errors import InvalidInput
     ("text", "expected"),
     [
         ("2", 2), ("-0.5", -0.5), ("true", True), ("H1", "H1"), ('"2"', "2"), ("", ""), ("[1, 2]", [1, 2]),
-        ("{ fast = 10, slow = 50 }", {"fast": 10, "slow": 50}), ("nan", "nan"), ("9" * 30, "9" * 30), ("-7", -7), ("[nan]", ["nan"]),
+        ("{ fast = 10, slow = 50 }", {"fast": 10, "slow": 50}), ("nan", "nan"), ("[nan]", ["nan"]),
+        ("9" * 30, "9" * 30), ("-7", -7),
         ("2020-01-01", "2020-01-01"), ("a=b", "a=b"), ("1\nother = 2", "1\nother = 2"),
         ("mine.mod:Class", "mine.mod:Class"),
     ],
