@@ -145,6 +145,9 @@ def play(rehearse: Callable[..., None]) -> None:
     if status:
         log.warning("the rehearsal failed (status %d): bots start without it", status)
         return
+    # The interpreter's cache of attributes holds a name for each of its 4,096 places. A bot that puts another into one
+    # gives the old name back, and copies the page on which that lies: so only names that bots use shall be there.
+    getattr(sys, "_clear_type_cache", lambda: None)()
     rehearse(_PLAY_TIMEOUT)
 
 

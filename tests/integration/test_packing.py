@@ -122,6 +122,34 @@ def test_a_trial_that_does_not_come_up_ends_in_time_and_leaves_nothing(tmp_path:
     assert all(found.values()), found
 
 
+_CACHED = """
+    import json, os, sys
+    from botproc import preload, prefault
+    from botproc.rehearsal import rehearse
+
+    preload.Preload((), ()).load()
+    preload.play(rehearse)
+    preload.freeze()
+    areas = list(prefault._writable())
+    before = prefault._entries("self", areas)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        rehearse()
+        used = set(prefault._written(areas, before, prefault._entries("self", areas)))
+        sys._clear_type_cache()  # as if each place of the cache were taken by another name, as happens with time
+        more = set(prefault._written(areas, before, prefault._entries("self", areas))) - used
+        os.write(write, b"%d" % len(more))
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(json.dumps({"pages": int(os.read(read, 20))}))
+"""
+
+
+def test_what_a_bot_forgets_of_the_attributes_that_imports_looked_up_copies_few_pages() -> None:
+    assert _run(_CACHED)["pages"] < 200  # 480 where the imports' names are still in the interpreter's cache
+
+
 _FOREIGN = """
     import json, resource
     from botproc import packing
