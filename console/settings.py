@@ -112,9 +112,12 @@ def _last_known(path: Path) -> Path | None:
     return data_dir if (data_dir / FILE).exists() else None
 
 
-def connect(timeout: float = 5.0) -> ControlClient:
-    """A client of the installation that is meant. Raises InvalidInput, Unreachable."""
+def connect(timeout: float = 5.0, *, strict: bool = False) -> ControlClient:
+    """A client of the installation that is meant; `strict`: its file must be good, because it is what is asked for.
+
+    Raises InvalidInput, Unreachable.
+    """
     file = remote()
     if file is not None:
         return ControlClient.from_file(file, timeout=timeout)
-    return ControlClient(running_site().data_dir, timeout=timeout)
+    return ControlClient((site() if strict else running_site()).data_dir, timeout=timeout)

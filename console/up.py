@@ -115,7 +115,7 @@ def down(wait: float, *, as_json: bool) -> int:
 
 def handover(wait: float, *, leave: bool, as_json: bool) -> int:
     """Have the supervisor replaced by a new image of itself, or by nobody (`leave`); the bots trade on."""
-    with connect() as client:
+    with connect(strict=not leave) as client:
         before = client.ping()
         pid = int(before["pid"])
         known = {row["name"] for row in client.status()}

@@ -36,7 +36,7 @@ def _reload(
 ) -> int:
     """Read the file again: show the difference, ask, apply it. No known bot is started or stopped by it."""
     apply = yes and not dry_run
-    with settings.connect(timeout=30.0) as client:
+    with settings.connect(timeout=30.0, strict=True) as client:
         difference = client.request("reload", {"apply": apply and as_json})
         if as_json:
             write_json(difference)

@@ -190,7 +190,7 @@ WRONG_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "add_risk_out_of_bounds": ((*NEW, "risk_percent=500"), ("risk_percent = 500", "100")),
     "add_interval_out_of_bounds": ((*NEW, "check_interval_seconds=0"), ("check_interval_seconds = 0", "0.1")),
     "add_text_for_a_number": ((*NEW, "priority=high"), ("priority = 'high'", "whole number")),
-    "add_huge_number": ((*NEW, f"params.fast={10**30}"), ("add", "out of range")),
+    "add_huge_number": ((*NEW, f"params.fast={10**30}"), ("fast must be a whole number", "500")),
     "add_name_with_slash": (("add", "../two", *NEW[2:]), ("'../two'", "letters")),
     "add_name_unicode": (("add", "zwei-ü", *NEW[2:]), ("'zwei-ü'", "letters")),
     "add_second_on_netting": ((*NEW[:4], "account=net"), ("'net-one' and 'two'", "netting")),
