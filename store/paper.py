@@ -6,7 +6,7 @@ database; the terminal turns them. Times are server seconds (`_msc`: millisecond
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -152,6 +152,7 @@ def _drops(table: Table) -> Prepared:
 _OPEN: Final = {table.name: (_adds(table), _drops(table)) for table in (paper_positions, paper_pending)}
 _ADD_DEALS: Final = _adds(paper_deals)
 _ADD_ORDERS: Final = _adds(paper_orders)
+_AT_ONCE: Final = 500  # rows of a long history
 _SET_ACCOUNT: Final = Prepared(
     lambda _conn: update(paper_account).values(
         {name: bindparam(name) for name in ("balance", "now", "next_order", "next_deal")}
@@ -169,6 +170,12 @@ def load_account(conn: Connection) -> Row | None:
 
 def _rows(conn: Connection, statement: Select[Any]) -> list[Row]:
     return [dict(row) for row in conn.execute(statement).mappings()]
+
+
+def _each(conn: Connection, statement: Select[Any]) -> Iterator[Row]:
+    """Row by row: a long history is never in memory twice."""
+    for row in conn.execute(statement, execution_options={"yield_per": _AT_ONCE}).mappings():
+        yield dict(row)
 
 
 def create_account(conn: Connection, row: Row) -> None:
@@ -204,15 +211,15 @@ def replace_open(conn: Connection, table: Table, old: Iterable[int], new: list[R
     add.run(conn, new)
 
 
-def load_deals(conn: Connection) -> list[Row]:
+def load_deals(conn: Connection) -> Iterator[Row]:
     """All deals by ticket."""
-    return _rows(conn, select(paper_deals).order_by(paper_deals.c.ticket))
+    return _each(conn, select(paper_deals).order_by(paper_deals.c.ticket))
 
 
-def load_orders(conn: Connection) -> list[Row]:
+def load_orders(conn: Connection) -> Iterator[Row]:
     """All orders that are done, in the order in which they were."""
     fields = [column for column in paper_orders.c if column.name != "done"]
-    return _rows(conn, select(*fields).order_by(paper_orders.c.done))
+    return _each(conn, select(*fields).order_by(paper_orders.c.done))
 
 
 def add_deals(conn: Connection, rows: list[Row]) -> None:

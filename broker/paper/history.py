@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from broker.api import RES_E_INVALID_PARAMS, TradeDeal, TradeOrder, TradePosition, When
 from broker.functions import in_group
@@ -12,8 +10,7 @@ from broker.paper.answers import Failed, answers
 from broker.paper.bars import seconds
 from broker.paper.core import Core
 from broker.paper.matching import BUYING, Position
-
-Record = TypeVar("Record", TradeDeal, TradeOrder)
+from broker.paper.past import Past, Record
 
 
 def _number(name: str, value: object) -> int | None:
@@ -85,7 +82,7 @@ class History(Core):
     @answers
     def history_deals_total(self, date_from: When, date_to: When) -> int:
         """How many deals from `date_from` to `date_to`, both included."""
-        return len(_between(self.account.deals, _deal_time, date_from, date_to))
+        return len(_between(self.account.deals, date_from, date_to))
 
     @answers
     def history_deals_get(
@@ -95,14 +92,13 @@ class History(Core):
         """Deals, oldest first: `(from, to[, group=])`, `ticket=` of their order, or `position=` their identifier."""
         number, identifier = _number("ticket", ticket), _number("position", position)
         if number is not None:
-            return tuple(deal for deal in self.account.deals if deal.order == number)
-        span = _range(args, date_from, date_to)
-        return _history(self.account.deals, _deal_time, identifier, span, group)
+            return self.account.deals.numbered(number)
+        return _history(self.account.deals, identifier, _range(args, date_from, date_to), group)
 
     @answers
     def history_orders_total(self, date_from: When, date_to: When) -> int:
         """How many orders that are done, from `date_from` to `date_to`, both included."""
-        return len(_between(self.account.orders, _order_time, date_from, date_to))
+        return len(_between(self.account.orders, date_from, date_to))
 
     @answers
     def history_orders_get(
@@ -112,9 +108,8 @@ class History(Core):
         """Orders that are done, oldest first: `(from, to[, group=])`, or `ticket=`, or `position=`."""
         number, identifier = _number("ticket", ticket), _number("position", position)
         if number is not None:
-            return tuple(order for order in self.account.orders if order.ticket == number)
-        span = _range(args, date_from, date_to)
-        return _history(self.account.orders, _order_time, identifier, span, group)
+            return self.account.orders.numbered(number)
+        return _history(self.account.orders, identifier, _range(args, date_from, date_to), group)
 
     def _shown(self, position: Position) -> TradePosition:
         series = self.series[position.symbol]
@@ -150,34 +145,19 @@ def _range(args: tuple[Any, ...], date_from: When | None, date_to: When | None) 
     return values[0], values[1]
 
 
-def _deal_time(deal: TradeDeal) -> int:
-    return deal.time_msc
-
-
-def _order_time(order: TradeOrder) -> int:
-    return order.time_done_msc
-
-
-def _between(
-    records: Sequence[Record], time_of: Callable[[Record], int], date_from: object, date_to: object
-) -> Sequence[Record]:
-    """Records are booked in the order of their times, so two cuts find them."""
-    start = bisect_left(records, seconds(date_from, "date_from") * 1000, key=time_of)
+def _between(records: Past[Record], date_from: object, date_to: object) -> range:
     # The end is a whole second, as in MetaTrader: everything within it is in.
-    stop = bisect_right(records, seconds(date_to, "date_to") * 1000 + 999, key=time_of)
-    return records[start:stop]
+    return records.between(seconds(date_from, "date_from") * 1000, seconds(date_to, "date_to") * 1000 + 999)
 
 
 def _history(
-    records: Sequence[Record], time_of: Callable[[Record], int], identifier: int | None,
-    span: tuple[When, When] | None, group: str | None,
-) -> tuple[Record, ...]:  # fmt: skip
+    records: Past[Record], identifier: int | None, span: tuple[When, When] | None, group: str | None
+) -> tuple[Record, ...]:
     mask = _text("group", group)
     if identifier is not None:
-        return tuple(each for each in records if each.position_id == identifier)
+        return records.of_position(identifier)
     if span is None:
         raise Failed(RES_E_INVALID_PARAMS)
-    inside = _between(records, time_of, *span)
-    if mask is None:
-        return tuple(inside)
-    return tuple(each for each in inside if in_group(each.symbol, mask))
+    inside = _between(records, *span)
+    found = records[inside.start : inside.stop]
+    return tuple(each for each in found if mask is None or in_group(each.symbol, mask))

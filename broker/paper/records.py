@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from broker.api import TradeDeal, TradeOrder
 from broker.paper.matching import Position
+from broker.paper.past import Past
 from store import paper as tables
 
 FIRST_TICKET: Final = 1_000_001
@@ -24,8 +25,8 @@ class Records:
         self.balance = 0.0
         self.positions: dict[int, Position] = {}
         self.pending: dict[int, TradeOrder] = {}
-        self.deals: list[TradeDeal] = []
-        self.orders: list[TradeOrder] = []
+        self.deals = Past(TradeDeal, number="order", time="time_msc")
+        self.orders = Past(TradeOrder, number="ticket", time="time_done_msc")
         self.next_order = self.next_deal = FIRST_TICKET
         self.version = 0  # rises with every change of a level: a position's stops, an order's price
         self._saved_deals = self._saved_orders = 0
@@ -41,8 +42,12 @@ class Records:
         self.positions = {each.ticket: each for each in positions}
         pending = [TradeOrder(**_unsigned(each)) for each in tables.load_pending(conn)]
         self.pending = {each.ticket: each for each in pending}
-        self.deals = [TradeDeal(**_unsigned(each)) for each in tables.load_deals(conn)]
-        self.orders = [TradeOrder(**_unsigned(each)) for each in tables.load_orders(conn)]
+        self.deals.cut(0)
+        self.orders.cut(0)
+        for each in tables.load_deals(conn):
+            self.deals.append(TradeDeal(**_unsigned(each)))
+        for each in tables.load_orders(conn):
+            self.orders.append(TradeOrder(**_unsigned(each)))
         self._mark_saved()
 
     @property
@@ -78,7 +83,8 @@ class Records:
     def undo(self) -> None:
         """Back to what is durable: the change never happened."""
         self.balance, self.next_order, self.next_deal = self._before
-        del self.deals[self._saved_deals :], self.orders[self._saved_orders :]
+        self.deals.cut(self._saved_deals)
+        self.orders.cut(self._saved_orders)
         self.positions, self.pending = dict(self._saved), dict(self._saved_pending)
         self.version += 1
 
@@ -94,7 +100,7 @@ class Records:
 
     def was_order(self, ticket: int) -> bool:
         """Whether there was an order of that ticket, which is done."""
-        return any(order.ticket == ticket for order in self.orders)
+        return bool(self.orders.numbered(ticket))
 
     def _mark_saved(self) -> None:
         self._saved_deals, self._saved_orders = len(self.deals), len(self.orders)
