@@ -19,7 +19,8 @@ class HistoryRows:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rows: deque[HistoryRow] = deque()  # not yet acknowledged
-        self._unsent: deque[HistoryRow] = deque()  # of these: not yet sent on this connection
+        #: Of these: not yet sent on this connection. The sender looks at it each time that it wakes.
+        self.unsent: deque[HistoryRow] = deque()
         self._seq = 0
         self.lost = 0  # given up because none of the last 10,000 was acknowledged
 
@@ -29,11 +30,11 @@ class HistoryRows:
             self._seq += 1
             row = HistoryRow(seq=self._seq, at=time.time(), action=action, text=text, data=data)
             self._rows.append(row)
-            self._unsent.append(row)
+            self.unsent.append(row)
             if len(self._rows) > _KEPT:
                 lost = self._rows.popleft()
-                if self._unsent[0] is lost:
-                    self._unsent.popleft()
+                if self.unsent[0] is lost:
+                    self.unsent.popleft()
                 self.lost += 1
 
     @property
@@ -42,26 +43,21 @@ class HistoryRows:
         with self._lock:
             return self._rows[0].seq if self._rows else self._seq + 1
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is one to send."""
-        return bool(self._unsent)
-
     def batch(self) -> list[HistoryRow]:
         """The next ones to send."""
         with self._lock:
-            return list(self._unsent)[:_BATCH]
+            return list(self.unsent)[:_BATCH]
 
     def sent(self, seq: int) -> None:
         """They are on their way, up to this one."""
         with self._lock:
-            while self._unsent and self._unsent[0].seq <= seq:
-                self._unsent.popleft()
+            while self.unsent and self.unsent[0].seq <= seq:
+                self.unsent.popleft()
 
     def again(self) -> None:
         """A new connection: what was not acknowledged is sent once more."""
         with self._lock:
-            self._unsent = deque(self._rows)
+            self.unsent = deque(self._rows)
 
     def acknowledge(self, seq: int) -> None:
         """The supervisor has committed them, up to this one."""

@@ -198,13 +198,13 @@ class BusLink(threading.Thread):
     def _finished(self) -> bool:
         if self._stop_at is None:
             return False
-        flushed = not self._outbox and not self._rows.waiting
+        flushed = not self._outbox and not self._rows.unsent
         return flushed or time.monotonic() >= self._stop_at
 
     def _timeout(self) -> float:
         """Seconds until something is due."""
         due = self._beat_due if self._welcomed else self._hello_due
-        if self._welcomed and (self._outbox or self._rows.waiting):
+        if self._welcomed and (self._outbox or self._rows.unsent):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
@@ -277,7 +277,8 @@ class BusLink(threading.Thread):
             self._try_send(bus, encode_heartbeat(self._progress.beat(self._beat_seq, lag)))
             self._beat_due = max(self._beat_due + self._interval, now + self._interval / 2)
         # History first: a Bye must not overtake the row that tells why.
-        while rows := self._rows.batch():
+        while self._rows.unsent:
+            rows = self._rows.batch()
             if not self._try_send(bus, encode(History(token=self._spec.token, rows=rows))):
                 return
             self._rows.sent(rows[-1].seq)
