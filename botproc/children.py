@@ -56,8 +56,16 @@ class Child:
         return {"op": "exit", **{name: getattr(self, name) for name in names}}
 
 
-class Refused(Exception):
-    """A process could not be made; the text says why."""
+@dataclass(frozen=True, slots=True)
+class NotMade:
+    """A process that could not be made, and why."""
+
+    reason: str
+
+    @staticmethod
+    def because(error: OSError | RuntimeError) -> NotMade:
+        """In the words of the system where they are its own."""
+        return NotMade(describe(error) if isinstance(error, OSError) else str(error))
 
 
 class Children:

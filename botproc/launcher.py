@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from botproc import child, logs, preload
-from botproc.children import Child, Refused, describe
+from botproc.children import Child, NotMade
 from botproc.connections import Connections
 from botproc.helper import Helper
 from botproc.packing import pack
@@ -79,25 +79,25 @@ class Launcher:
             self._spares.dismiss()
             self._connections.leave()
 
-    def _start(self, specs: list[RunSpec]) -> list[Child | Refused]:
+    def _start(self, specs: list[RunSpec]) -> list[Child | NotMade]:
         """Fork children, or use spares, one right after the other; what else there is to do for them comes after."""
         forked = [self._forked(spec, specs) for spec in specs]
         return [
-            made if isinstance(made, Refused) else self._keep(spec, *made)
+            made if isinstance(made, NotMade) else self._keep(spec, *made)
             for spec, made in zip(specs, forked, strict=True)
         ]
 
-    def _forked(self, spec: RunSpec, together: list[RunSpec]) -> tuple[int, int] | Refused:
+    def _forked(self, spec: RunSpec, together: list[RunSpec]) -> tuple[int, int] | NotMade:
         """(pid, a descriptor in the place of its pidfd)."""
         try:
             slot = os.open(os.devnull, os.O_RDONLY)  # asked for before there is a child
         except OSError as error:
-            return Refused(describe(error))
+            return NotMade.because(error)
         try:
             pid = self._spares.take(spec) or self._fork()
         except (OSError, RuntimeError) as error:
             os.close(slot)
-            return Refused(describe(error) if isinstance(error, OSError) else str(error))
+            return NotMade.because(error)
         if pid == 0:
             together.clear()  # the others' keys are not for it
             if spec.kind == "bot":
@@ -105,7 +105,7 @@ class Launcher:
             child.forked(spec, self._service.preload.code_hash)
         return pid, slot
 
-    def _keep(self, spec: RunSpec, pid: int, slot: int) -> Child | Refused:
+    def _keep(self, spec: RunSpec, pid: int, slot: int) -> Child | NotMade:
         os.close(slot)
         watch = -1
         try:
@@ -118,7 +118,7 @@ class Launcher:
             os.waitpid(pid, 0)
             if watch >= 0:
                 os.close(watch)
-            return Refused(describe(error))
+            return NotMade.because(error)
         new.watch = watch
         self._children.add(new)
         return new

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from botproc.children import Child, Children, Refused, number_of
+from botproc.children import Child, Children, NotMade, number_of
 from botproc.preload import Preload
 from botproc.spares import Spares
 from protocol.spec import RunSpec
@@ -38,7 +38,7 @@ class Service:
         self,
         generation: str,
         preload: Preload,
-        start: Callable[[list[RunSpec]], list[Child | Refused]],
+        start: Callable[[list[RunSpec]], list[Child | NotMade]],
         ask: Callable[[dict[str, Any], Reply], None],
         spares: Spares | None = None,
     ) -> None:
@@ -101,8 +101,8 @@ class Service:
             if isinstance(made, Child):
                 reply(made.launched())
                 continue
-            log.warning("launch of %s failed: %s", name, made)
-            reply({"ok": False, "cause": "launch", "error": str(made)})
+            log.warning("launch of %s failed: %s", name, made.reason)
+            reply({"ok": False, "cause": "launch", "error": made.reason})
 
     def _do_signal(self, request: dict[str, Any], reply: Reply) -> None:
         number = number_of(request["signal"])

@@ -29,7 +29,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from botproc import logs, preload
 from botproc.answers import Answers
-from botproc.children import Child, Refused, describe
+from botproc.children import Child, NotMade
 from botproc.doorkeeper import Doorkeeper
 from botproc.service import Service
 from protocol.keys import KeyPair, load_or_create, secure_server
@@ -153,13 +153,13 @@ class Spawner:
 
     # --- children ----------------------------------------------------------------------------------
 
-    def _start(self, specs: list[RunSpec]) -> list[Child | Refused]:
-        made: list[Child | Refused] = []
+    def _start(self, specs: list[RunSpec]) -> list[Child | NotMade]:
+        made: list[Child | NotMade] = []
         for spec in specs:
             try:
                 made.append(self._start_one(spec))
             except (OSError, RuntimeError) as error:
-                made.append(Refused(describe(error) if isinstance(error, OSError) else str(error)))
+                made.append(NotMade.because(error))
         return made
 
     def _start_one(self, spec: RunSpec) -> Child:

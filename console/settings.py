@@ -22,6 +22,7 @@ REMOTE: Final = "STABLEHAND_CONNECT"
 _DATA_DIR: Final = re.compile(r"""^\s*data_dir\s*=\s*(["'])(.+?)\1""", re.MULTILINE)
 _chosen: str | None = None
 _remote: str | None = None
+_told: Final[set[Path]] = set()  # files that are broken or gone, which is said once
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,9 @@ def running_site() -> Site:
         data_dir = _last_known(path) if named and remote() is None else None
         if data_dir is None:
             raise
-        sys.stderr.write(f"stablehand: {error.message}; speaking to the supervisor of {data_dir} all the same\n")
+        if path not in _told:
+            _told.add(path)
+            sys.stderr.write(f"stablehand: {error.message}; speaking to the supervisor of {data_dir} all the same\n")
         return Site(path, data_dir)
 
 

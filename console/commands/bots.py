@@ -146,15 +146,16 @@ def _remove(
         typer.confirm(f"remove {what}, and {positions} open positions?", abort=True)
     with settings.connect() as client:
         result = client.request("remove", {**args, "positions": positions}, timeout=60.0)
+    code = 0 if result["removed"] or every else 1
     if as_json:
         write_json(result)
-        return 0
+        return code
     for name in result["removed"]:
         outcome = (result.get("positions") or {}).get(name)
         write(f"removed {name}{f': {outcome}' if outcome else ''}")
     if not result["removed"]:
         write("no bot matches")
-    return 0 if result["removed"] or every else 1
+    return code
 
 
 def _show(bot: Bot, as_json: AsJson = False) -> int:

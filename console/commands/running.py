@@ -163,8 +163,8 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool, p
     with settings.connect() as client:
         result = client.request(verb, args, timeout=patience)
     failed, missed = result.get("failed") or {}, result.get("missed") or {}
-    nobody = "where" in args and not (result["done"] or result["already"] or failed or missed)
-    code = 1 if failed or missed or nobody else 0
+    nobody = not (result["done"] or result["already"] or failed or missed)
+    code = 1 if failed or missed or (nobody and "where" in args) else 0
     if as_json:
         write_json(result)
         return code
@@ -180,7 +180,7 @@ def act(verb: str, args: dict[str, Any], *, wait: float | None, as_json: bool, p
     rest = [name for name in already if wait is None or name not in reached]
     if rest:
         write(f"{words[1]}: {names(rest)}{_count(rest)}")
-    if nobody or not (done or already or failed or missed):
+    if nobody:
         write("no bot matches")
     if result.get("warning"):
         warn(str(result["warning"]))

@@ -16,7 +16,7 @@ from protocol.errors import InvalidInput, StablehandError
 def complete_bot(incomplete: str) -> list[str]:
     """Names of bots for the shell's completion; none where no supervisor answers."""
     try:
-        with settings.connect(timeout=1.0) as client:
+        with settings.connect(timeout=1.0, strict=True) as client:
             return [bot["name"] for bot in client.status() if bot["name"].startswith(incomplete)]
     except (StablehandError, OSError):
         return []  # a completion that fails must not write into the line being typed

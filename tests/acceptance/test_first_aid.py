@@ -34,6 +34,10 @@ def test_a_broken_file_stops_nobody_who_speaks_to_a_running_supervisor(stable: M
         assert halted.code == 0, halted
         assert daemon.ask("halts")[0]["reason"] == "an [31memergency", "no codes for a terminal"
         assert stablehand(daemon.config, "resume-trading").code == 0
+    # Nor does it stop a halt that has to go by the supervisor; the file is complained of once.
+    daemon.kill()
+    alone = stablehand(daemon.config, "halt", "-r", "nobody answers")
+    assert alone.code == 0 and alone.err.count("all the same") == 1, alone
     # Where nothing ever ran there is nobody to speak to.
     (daemon.folder / "elsewhere").mkdir()
     assert "there is no" in stablehand(daemon.folder / "elsewhere" / "supervisor.toml", "status").line(2)
