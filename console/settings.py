@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from protocol.client import ControlClient
-from protocol.endpoints import FILE
-from protocol.errors import InvalidInput
+from protocol.endpoints import Endpoints
+from protocol.errors import InvalidInput, Unreachable
 
 DEFAULT: Final = "supervisor.toml"
 VARIABLE: Final = "STABLEHAND_CONFIG"
@@ -106,13 +106,17 @@ def running_site() -> Site:
 
 
 def _last_known(path: Path) -> Path | None:
-    """The data directory of a file that cannot be read whole, if a supervisor has run there."""
+    """The data directory of a file that cannot be read whole, if a supervisor ran there by this very file: a name that
+    was typed wrongly is nobody's."""
     folder = "var"
     with contextlib.suppress(OSError):
         said = _DATA_DIR.search(path.read_text("utf-8-sig", errors="replace"))
         folder = said[2] if said else folder
     data_dir = path.parent / Path(folder).expanduser()
-    return data_dir if (data_dir / FILE).exists() else None
+    with contextlib.suppress(Unreachable):
+        if os.path.realpath(Endpoints.load(data_dir).config) == os.path.realpath(path):
+            return data_dir
+    return None
 
 
 def connect(timeout: float = 5.0, *, strict: bool = False) -> ControlClient:

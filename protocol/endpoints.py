@@ -35,6 +35,7 @@ class Endpoints:
     server_key: str = ""  # public CURVE key of the supervisor's sockets; empty on ipc
     supervisor_pid: int = 0
     accounts: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> {orders, market, control}
+    config: str = ""  # the file by which the supervisor runs; absolute
 
     def save(self, data_dir: Path) -> None:
         """Write `endpoints.json`, whole or not at all."""

@@ -49,8 +49,12 @@ def bind_all(
     accounts: Mapping[str, AccountConfig],
     keys: KeyPair | None,
     pid: int,
+    file: Path,
 ) -> Bound:
-    """Bind bus, control and events. Raises StablehandError naming the address that is taken."""
+    """Bind bus, control and events; `pid` and the configuration `file` say whose they are.
+
+    Raises StablehandError naming the address that is taken.
+    """
     before = _last(data_dir, transport)
     bus = _bind(context, zmq.ROUTER, transport, run_dir, "bus", before.bus if before else "", keys)
     control = _bind(context, zmq.ROUTER, transport, run_dir, "control", before.control if before else "", keys)
@@ -68,6 +72,7 @@ def bind_all(
             else _there(config)
             for name, config in accounts.items()
         },
+        config=str(file.absolute()),
     )
     return Bound(bus, control, events, endpoints)
 

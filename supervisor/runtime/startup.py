@@ -122,7 +122,7 @@ class Builder:
             for row in open_runs:  # before the bind: a run that is refused once never asks again
                 self.door.admit(row.public_key or "", run_user(row.bot_id), BUS)
         bound = bind_all(self.context, self.transport, self.data_dir, self.run_dir, config.accounts,
-                         self.server_keys if self.tcp else None, os.getpid())  # fmt: skip
+                         self.server_keys if self.tcp else None, os.getpid(), config.path)  # fmt: skip
         remote = self._remote()
         self.writer = Writer(self.database)
         queue = EventQueue()

@@ -38,6 +38,9 @@ def test_a_broken_file_stops_nobody_who_speaks_to_a_running_supervisor(stable: M
     daemon.kill()
     alone = stablehand(daemon.config, "halt", "-r", "nobody answers")
     assert alone.code == 0 and alone.err.count("all the same") == 1, alone
+    # A name that was typed wrongly reaches nobody, though a stable of that data directory is there.
+    slip = stablehand(daemon.folder / "supervisr.toml", "stop", "--all").line(2)
+    assert "there is no" in slip and "supervisr.toml" in slip
     # Where nothing ever ran there is nobody to speak to.
     (daemon.folder / "elsewhere").mkdir()
     assert "there is no" in stablehand(daemon.folder / "elsewhere" / "supervisor.toml", "status").line(2)

@@ -33,7 +33,14 @@ def bound(folder: Path, keys: KeyPair) -> Endpoints:
     """Bind as a supervisor does, remember it, and end."""
     context: zmq.Context[Any] = zmq.Context()
     made = bind_all(
-        context, "tcp", folder, folder, dict.fromkeys(("main", "other"), AccountConfig.model_validate({})), keys, 1
+        context,
+        "tcp",
+        folder,
+        folder,
+        dict.fromkeys(("main", "other"), AccountConfig.model_validate({})),
+        keys,
+        1,
+        folder / "supervisor.toml",
     )
     made.endpoints.save(folder)
     context.destroy(linger=0)  # returns when the ports are really given back, as the end of a process does
