@@ -16,7 +16,8 @@ import psutil
 import zmq
 
 from bench import plain, rawfork
-from bench.installation import Installation, cpu_seconds, installation
+from bench.installation import cpu_seconds, installation
+from bench.memory import wait_cycles
 from bench.part import Figures, Part, Row, judged, judged_table, numbers, say
 from bench.part import spread as _spread
 
@@ -54,31 +55,6 @@ def _best_concurrency() -> int:
     return 1000 if plain.measure(10, 10) < plain.measure(10, few) else few
 
 
-def memory(folder: Path, count: int) -> dict[str, Any]:
-    """Private memory (USS, MB) of each bot after its first cycle, and after fifty more on a market that moves."""
-    with installation(folder / "memory-idle", count) as running:
-        running.start_all()
-        _wait_cycles(running, 1)
-        idle = _uss(running)
-    with installation(folder / "memory-moving", min(count, 20), bars_per_second=2.0) as running:
-        running.start_all()
-        _wait_cycles(running, 51, 120.0)
-        moving = _uss(running)
-    return {"bots": count, "idle": _spread(idle), "after_cycles": _spread(moving)}
-
-
-def _wait_cycles(running: Installation, cycles: int, timeout: float = 60.0) -> None:
-    until = time.monotonic() + timeout
-    while min(row["cycles"] for row in running.client.request("status")) < cycles:
-        if time.monotonic() > until:
-            raise TimeoutError(f"not every bot did {cycles} cycles within {timeout:g} s")
-        time.sleep(0.1)
-
-
-def _uss(running: Installation) -> list[float]:
-    return [bot.memory_full_info().uss / 1e6 for bot in running.bots()]
-
-
 def recovery(folder: Path, count: int) -> dict[str, Any]:
     """kill -9 of one bot after another, until its successor is ready (ms).
 
@@ -89,7 +65,7 @@ def recovery(folder: Path, count: int) -> dict[str, Any]:
     told: list[float] = []
     with installation(folder / "recovery", count, extra=_NO_BACKOFF) as running, zmq.Context() as context:
         running.start_all()
-        _wait_cycles(running, 1)
+        wait_cycles(running, 1)
         events: zmq.Socket[bytes] = context.socket(zmq.SUB)
         events.setsockopt(zmq.LINGER, 0)
         events.connect(running.client.endpoints.events)
@@ -124,7 +100,7 @@ def idle(folder: Path, count: int) -> dict[str, Any]:
     """What a stable of idle bots costs: CPU (percent of one core) at a heartbeat a second, and `status` of all."""
     with installation(folder / "idle", count) as running:
         running.start_all()
-        _wait_cycles(running, 1)
+        wait_cycles(running, 1)
         time.sleep(_FIRST_CYCLES)
         supervisor = psutil.Process(running.process.pid)
         launcher = running.launcher()
@@ -179,15 +155,6 @@ def _start_rows(count: str, median: dict[str, float]) -> list[Row]:
     return found
 
 
-def _show_memory(figures: Figures) -> str:
-    found: list[Row] = []
-    for key, what in (("idle", "after its first cycle"), ("after_cycles", "after 51 cycles, market moving")):
-        value = figures[key]
-        found.append(judged(f"private memory of a bot, {what}: median", value["median"], 7.0, "MB"))
-        found.append((f"private memory of a bot, {what}: largest", f"{value['max']:.1f} MB", "", ""))
-    return judged_table(found)
-
-
 def _show_recovery(figures: Figures) -> str:
     kills = f"kill -9 until the successor is ready ({figures['kills']} kills, {figures['bots']} bots)"
     return judged_table([
@@ -214,7 +181,6 @@ START: Final = Part(
     options=_add_start_options,
     turns=True,
 )
-MEMORY: Final = Part("memory", "private memory of a bot", lambda folder, _: memory(folder, 100), _show_memory)
 RECOVERY: Final = Part(
     "recovery", "kill -9 of a bot until its successor is ready", lambda folder, _: recovery(folder, 20), _show_recovery
 )

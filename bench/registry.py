@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import backtest, faults, growth, heartbeats, parts, status
+from bench import backtest, faults, growth, heartbeats, memory, parts, status
 from bench.part import Part
 from bench.peers import part as peers
 
 PARTS: Final[tuple[Part, ...]] = (
     parts.START,
-    parts.MEMORY,
+    memory.PART,
     parts.RECOVERY,
     parts.IDLE,
     status.PART,
