@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import StoreError, store_error
+from store.fresh import create, is_empty
 from store.kept import WRITE, Kept, drive
 from store.migrations.heads import HEADS
 from store.room import make_room
@@ -201,9 +202,12 @@ def _make_current(database: Database) -> None:
     with database.read() as connection:
         if _version(connection, table) == HEADS[database.which]:
             return
-    from store.migrations.upgrade import upgrade
-
     with database.begin() as connection:
+        if is_empty(connection, database.which, table):
+            create(connection, database.which, table)
+            return
+        from store.migrations.upgrade import upgrade
+
         upgrade(connection, database.which, table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sqlite3
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import make_url, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.schema import CreateTable
 
 from store import bots, leases, meta
@@ -36,11 +37,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.mark.parametrize("which", ALL)
-def test_the_migrations_make_exactly_the_tables(which: Which, tmp_path: Path) -> None:
-    if which == "paper":
-        importlib.import_module("store.paper")  # its tables join the common metadata
-    opened = open_database(tmp_path / "x.db", which)
+def opened_empty(path: Path, which: Which) -> Database:
+    """A database that the migrations make, as they do for one that is older than this version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("store.database.is_empty", lambda *_: False)
+        return open_database(path, which)
+
+
+def differences(conn: Connection, which: Which) -> list[object]:
+    """Between the tables of a database and their declarations."""
 
     def ours(item: object, name: str | None, kind: str, reflected: bool, other: object) -> bool:
         table = item if kind == "table" else getattr(item, "table", None)
@@ -48,11 +53,28 @@ def test_the_migrations_make_exactly_the_tables(which: Which, tmp_path: Path) ->
             return False
         return True if reflected else table is None or belongs(table, which)  # type: ignore[arg-type]
 
-    with opened.read() as conn:
-        context = MigrationContext.configure(conn, opts={"include_object": ours, "compare_type": True})
-        assert compare_metadata(context, metadata) == []
-        assert conn.execute(text(f"SELECT version_num FROM {which}_version")).scalars().all() == [HEADS[which]]
-    opened.close()
+    context = MigrationContext.configure(conn, opts={"include_object": ours, "compare_type": True})
+    return list(compare_metadata(context, metadata))
+
+
+def schema(conn: Connection) -> list[tuple[str, str, list[str]]]:
+    """Kind, name and words of everything in the file; columns and constraints in any order."""
+    rows = conn.execute(text("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
+    return sorted((kind, name, sorted(re.split(r"[\s,()]+", sql))) for kind, name, sql in rows)
+
+
+@pytest.mark.parametrize("which", ALL)
+def test_the_migrations_make_exactly_the_tables(which: Which, tmp_path: Path) -> None:
+    if which == "paper":
+        importlib.import_module("store.paper")  # its tables join the common metadata
+    found = []
+    for opened in (opened_empty(tmp_path / "migrated.db", which), open_database(tmp_path / "fresh.db", which)):
+        with opened.read() as conn:
+            assert differences(conn, which) == []
+            assert conn.execute(text(f"SELECT version_num FROM {which}_version")).scalars().all() == [HEADS[which]]
+            found.append(schema(conn))
+        opened.close()
+    assert found[0] == found[1]
     assert any(belongs(table, which) for table in metadata.tables.values())
     assert scripts(which).get_heads() == [HEADS[which]]
 
@@ -80,9 +102,11 @@ def test_a_migration_can_be_taken_back(which: Which, tmp_path: Path) -> None:
     assert left == [f"{which}_version"]
 
 
-def test_a_current_database_does_not_import_alembic(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["fresh", "current"])
+def test_a_fresh_or_current_database_does_not_import_alembic(state: str, tmp_path: Path) -> None:
     path = tmp_path / "supervisor.db"
-    open_database(path, "supervisor").close()
+    if state == "current":
+        open_database(path, "supervisor").close()
     code = (
         "import sys; from store.database import open_database; import store.writer, store.journal, store.ledger;"
         f"open_database({str(path)!r}, 'supervisor').close();"
