@@ -1,7 +1,7 @@
-"""The limit: children forked from a process with the same preload, which connect, say one word and sit still.
+"""The limit: children forked from a process with the same preload, which connect, say one word and sit still, or tick.
 
-python -m bench.rawfork N ADDRESS      used by `measure`: preloads, says `ready`, forks at the first line of
-                                       stdin, and ends its children at the next
+python -m bench.rawfork N ADDRESS [tick]   used by `measure`: preloads, says `ready`, forks at the first line of
+                                           stdin, and ends its children at the next
 """
 
 from __future__ import annotations
@@ -13,21 +13,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import zmq
 
 from bench.machine import ROOT
 
+_HELLO: Final = b"hello"
+_TICK: Final = 1.0  # seconds
 
-def measure(count: int, timeout: float = 120.0) -> float:
-    """Seconds from the word to fork until `count` children have exchanged a message."""
+
+def measure(count: int, timeout: float = 120.0, *, ticking: bool = False) -> float:
+    """Seconds from the word to fork until `count` children have exchanged a message.
+
+    `ticking`: each says another word every second from then on, as bots beat while others are still starting.
+    """
     with tempfile.TemporaryDirectory(prefix="sh-") as folder, zmq.Context() as context:
         router: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         router.setsockopt(zmq.BACKLOG, 4096)
         router.setsockopt(zmq.LINGER, 0)
         address = f"ipc://{Path(folder) / 'r'}"
         router.bind(address)
-        command = [sys.executable, "-m", "bench.rawfork", str(count), address]
+        command = [sys.executable, "-m", "bench.rawfork", str(count), address, *(["tick"] if ticking else [])]
         forker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         assert forker.stdin is not None and forker.stdout is not None
         try:
@@ -46,19 +53,25 @@ def measure(count: int, timeout: float = 120.0) -> float:
 def answer_all(router: zmq.Socket[bytes], count: int, timeout: float) -> None:
     """Answer the first word of `count` peers. Raises TimeoutError."""
     until = time.monotonic() + timeout
-    for done in range(count):
+    done = 0
+    while done < count:
         if not router.poll(int(max(0.0, until - time.monotonic()) * 1000)):
             raise TimeoutError(f"{done} of {count} children spoke within {timeout:g} s")
-        route, _ = router.recv_multipart()
-        router.send_multipart([route, b"welcome"])
+        route, word = router.recv_multipart()
+        if word == _HELLO:
+            router.send_multipart([route, b"welcome"])
+            done += 1
 
 
-def _child(address: str) -> None:
+def _child(address: str, ticking: bool) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.connect(address)
-    dealer.send(b"hello")
+    dealer.send(_HELLO)
     dealer.recv()
+    while ticking:
+        time.sleep(_TICK)
+        dealer.send(b"tick")
     signal.pause()
 
 
@@ -66,7 +79,7 @@ def main() -> int:
     """The forking process."""
     from botproc import preload
 
-    count, address = int(sys.argv[1]), sys.argv[2]
+    count, address, ticking = int(sys.argv[1]), sys.argv[2], "tick" in sys.argv[3:]
     loaded = preload.Preload((), ())
     loaded.load()
     preload.freeze()
@@ -77,7 +90,7 @@ def main() -> int:
         pid = os.fork()
         if pid == 0:
             try:
-                _child(address)
+                _child(address, ticking)
             finally:
                 os._exit(0)
         children.append(pid)
