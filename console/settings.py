@@ -62,7 +62,8 @@ def site() -> Site:
         raise InvalidInput(f"the configuration file has no name: -c or {VARIABLE} is empty")
     path = Path(named or DEFAULT)
     try:
-        table = tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        table = tomllib.loads(text)
     except FileNotFoundError:
         hint = None if named else f"name one with -c FILE or {VARIABLE}"
         raise InvalidInput(f"there is no {path}", hint=hint) from None
@@ -81,7 +82,9 @@ def site() -> Site:
     section = table.get("supervisor", {})
     folder = section.get("data_dir", "var") if isinstance(section, dict) else "var"
     if not isinstance(folder, str):
-        raise InvalidInput(f"{path}: data_dir must be a text")
+        at = next((n for n, one in enumerate(text.splitlines(), 1) if re.match(r"\s*data_dir\s*=", one)), None)
+        place = f"{path}:{at}" if at else str(path)
+        raise InvalidInput(f"{place}: data_dir is the path of a folder, a text", hint='as in data_dir = "var"')
     path = path.absolute()
     return Site(path, path.parent / Path(folder).expanduser())
 

@@ -28,6 +28,7 @@ from supervisor.errors import DataDirInUse
 from supervisor.runtime.attendance import Attendance, hang_up_is_ignored, in_foreground
 from supervisor.runtime.checking import file_lines
 from supervisor.runtime.daemon import Daemon
+from supervisor.runtime.findable import missing_lines
 from supervisor.runtime.limits import raise_limits
 from supervisor.runtime.notify import Notify
 from supervisor.runtime.startup import Builder
@@ -127,6 +128,7 @@ async def _check(config: Config, gaps: bool) -> int:
         f"{config.path}: {_count(len(config.bots), 'bot')} on {_count(len(config.accounts), 'account')}{programs},"
         " all right\n"
     )
+    sys.stdout.writelines(f"{line}\n" for line in missing_lines(config, os.environ))
     sys.stdout.writelines(f"{line}\n" for line in file_lines(files, gaps=gaps))
     return 0
 
