@@ -82,7 +82,7 @@ class SupervisorConfig(Frozen):
     heartbeat_timeout_seconds: float = Field(10.0, ge=0.5, le=600)
     """A bot that is silent for so long hangs; and so does a program with `heartbeat = "bus"`."""
     max_suspension_seconds: float = Field(60.0, ge=0, le=3600)
-    """The longest that verdicts on hangs wait while the machine or the supervisor itself is starved."""
+    """The longest that verdicts on hangs wait while the machine is starved."""
     orphan_after_seconds: float = Field(60.0, ge=1, le=86_400)
     """Without a supervisor for so long, bots follow `on_orphan`, and a launcher without bots leaves."""
     sample_interval_seconds: float = Field(2.0, ge=0.2, le=60)

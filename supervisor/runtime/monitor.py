@@ -20,6 +20,7 @@ from supervisor.runtime.voices import VoiceState
 
 _SWEEP: Final = 0.5
 _LAG: Final = 1.0  # seconds that the loop may be late before its own verdicts are doubtful
+_DEAF: Final = 60.0  # seconds at a stretch that its being late is an excuse for those whose deadline has passed
 _STARVED_PRESSURE: Final = 80.0  # percent of time in which some task waited for the CPU or for memory
 _JUDGED: Final = frozenset({State.STARTING, State.RUNNING, State.PAUSED})
 _PHASES: Final = {phase.value: phase.name.lower() for phase in Phase} | {
@@ -56,26 +57,52 @@ class Monitor:
         self._post = post
         self._lag = lag
         self._suspension = Suspension(longest=config.max_suspension_seconds)
+        self._deaf = Suspension(longest=_DEAF)  # for deadlines that are verdicts
         self._used: dict[str, float] = {}  # run token -> CPU seconds when it was first suspected under suspension
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        before = clock.now()
         while True:
-            due = clock.now() + _SWEEP
             await asyncio.sleep(_SWEEP)
+            # From look to look: also what passed while the last sweep was under way, or after it, is noticed.
             now = clock.now()
-            late = max(0.0, now - due)
-            self._lag(late)
-            self._suspension = self._suspension.observe(late > _LAG or self._starved(), now)
-            self.sweep(now)
+            late, before = max(0.0, now - before - _SWEEP), now
+            self.look(late, now)
+
+    def look(self, late: float, now: float) -> None:
+        """At the machine, at this loop, which came `late` seconds after its time, and at every run."""
+        self._lag(late)
+        self._heard_nothing(late, now)
+        self._suspension = self._suspension.observe(self._starved(), now)
+        self.sweep(now)
+
+    def _heard_nothing(self, late: float, now: float) -> None:
+        """The loop was late, stopped perhaps: what a run may have said meanwhile lies in a socket that nobody read.
+
+        So this time is nobody's silence. It is granted however long the machine was starved before, when verdicts no
+        longer wait.
+        """
+        self._deaf = self._deaf.observe(late > _LAG, now)
+        if late <= _LAG:
+            return
+        for record in self._registry.by_id.values():
+            run = record.run
+            if run is None:
+                continue
+            if run.beat_at:
+                run.beat_at = min(now, run.beat_at + late)
+            if run.voice is not None:
+                run.voice.since = min(now, run.voice.since + late)
+                run.voice.beat_at = min(now, run.voice.beat_at + late)
 
     def doubtful(self, late: float) -> bool:
         """Whether a deadline that is a verdict waits. `late`: seconds after its time at which the loop came to it,
         which says as much of the loop as a sweep that is late."""
         now = clock.now()
         if late > _LAG:
-            self._suspension = self._suspension.observe(True, now)
-        return self._suspension.active(now)
+            self._deaf = self._deaf.observe(True, now)
+        return self._deaf.active(now) or self._suspension.active(now)
 
     def sweep(self, now: float) -> None:
         """Post a Hung for every run that does not move, or remember it as a suspect while verdicts wait."""

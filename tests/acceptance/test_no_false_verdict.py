@@ -101,6 +101,19 @@ def test_the_supervisor_was_stopped(daemon: Daemon) -> None:
     unharmed(daemon, before)
 
 
+def test_the_supervisor_was_stopped_where_no_verdict_waits(stable: Make) -> None:
+    """As on a machine that has been starved for longer than verdicts wait: what was not read is still no silence."""
+    settings = "heartbeat_timeout_seconds = 5.0\nmax_suspension_seconds = 0\n"
+    daemon = stable(config_text(supervisor=settings, bots=bots(3) + PROGRAM)).start()
+    before = well(daemon)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        time.sleep(max(STOPPED_SECONDS, 8.0))  # the fault itself
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    unharmed(daemon, before)
+
+
 def test_the_supervisor_was_stopped_while_it_adopted(daemon: Daemon) -> None:
     before = well(daemon)
     daemon.kill()

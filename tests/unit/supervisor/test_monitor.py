@@ -50,8 +50,7 @@ class World:
         while self.now < moment:
             self.now += 1.0
             self.cpu[101] += 0.5
-            self.monitor.doubtful(2.0)  # late each time: the machine is busy
-            self.monitor.sweep(self.now)
+            self.monitor.look(0.0, self.now)  # the machine is busy each time
 
 
 def test_nobody_is_judged_at_first_then_the_guilty_and_at_last_the_victims(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +84,39 @@ def test_without_suspension_both_are_judged_when_they_are_silent(monkeypatch: py
     assert world.judged == []
     world.starved_until(1012.0)
     assert world.judged == [1, 2]
+
+
+@pytest.mark.parametrize("starved", [0.0, 200.0], ids=["calm", "starved_for_longer_than_verdicts_wait"])
+@pytest.mark.parametrize("longest", [0.0, 60.0])
+def test_what_could_not_be_heard_is_nobodys_silence(
+    monkeypatch: pytest.MonkeyPatch, longest: float, starved: float
+) -> None:
+    world = World(monkeypatch, longest)
+    host = world.monitor._sampling.host
+    host["pressure"]["cpu"] = 99.0 if starved else 0.0
+    while starved > 0:
+        world.now, starved = world.now + 1.0, starved - 1.0
+        for record in world.registry.by_id.values():
+            assert record.run is not None
+            record.run.beat_at = world.now
+        world.monitor.look(0.0, world.now)
+    world.now += 30.0  # the supervisor is stopped, and what comes meanwhile lies in its socket
+    world.monitor.look(29.5, world.now)
+    assert world.judged == [] and world.monitor.doubtful(29.5)
+    for _ in range(24):  # and nothing was there
+        world.now += 0.5
+        world.monitor.look(0.0, world.now)
+    assert sorted(world.judged) == [1, 2]
+
+
+def test_being_late_is_no_excuse_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that never comes in time still hears a quarter of the time."""
+    world = World(monkeypatch, 0.0)
+    for _ in range(35):
+        world.now += 2.0
+        world.monitor.look(1.5, world.now)
+    assert sorted(world.judged) == [1, 2]
+    assert not world.monitor.doubtful(1.5)
 
 
 def programs(patch: pytest.MonkeyPatch, longest: float) -> World:
@@ -146,8 +178,7 @@ def test_while_the_machine_is_starved_programs_are_judged_by_their_own_use_of_it
             world.now += 1.0
             minders_are_heard(world)
             world.cpu[101] += 0.5
-            world.monitor.doubtful(2.0)
-            world.monitor.sweep(world.now)
+            world.monitor.look(0.0, world.now)
         assert sorted(set(world.judged)) == judged
 
 
