@@ -25,7 +25,7 @@ from protocol.locks import FileLock, LockHeld
 from supervisor import restoring, succession
 from supervisor.config import Config, load
 from supervisor.errors import DataDirInUse
-from supervisor.runtime.attendance import Attendance, hang_up_is_ignored, in_foreground
+from supervisor.runtime.attendance import Attendance, hang_up_is_ignored, in_foreground, starting
 from supervisor.runtime.checking import file_lines
 from supervisor.runtime.daemon import Daemon
 from supervisor.runtime.findable import missing_lines
@@ -146,15 +146,15 @@ async def _serve(config: Config, notify: Notify, left: Inheritance, held: HeldSi
     builder = Builder(config, left.launchers)
     done = False
     try:
-        notify.say("WATCHDOG=1", "STATUS=starting")
-        await builder.check()
-        daemon = await builder.build()
-        stable = builder.stable
-        assert stable is not None
-        attendance = Attendance(stable, notify)
-        daemon.side["service"] = attendance.run
-        _on_signals(daemon, attendance, held)
-        await builder.gateways_up()
+        async with starting(notify):
+            await builder.check()
+            daemon = await builder.build()
+            stable = builder.stable
+            assert stable is not None
+            attendance = Attendance(stable, notify)
+            daemon.side["service"] = attendance.run
+            _on_signals(daemon, attendance, held)
+            await builder.gateways_up()
         known = _count(len(stable.registry.by_name), "bot")
         sys.stdout.write(
             f"stablehand: ready: {known} on {_count(len(config.accounts), 'account')}, data in {config.data_dir}\n"

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from protocol.errors import StablehandError
@@ -18,6 +20,7 @@ from supervisor.runtime.notify import Notify
 from supervisor.runtime.stable import Stable
 
 _STATUS_SECONDS: Final = 5.0
+_STARTING: Final = "starting"
 
 log = logging.getLogger("stablehand.service")
 
@@ -30,19 +33,8 @@ class Attendance:
         self._notify = notify
 
     async def run(self) -> None:
-        """Feed the watchdog and tell the status until cancelled. A loop that lags too much is not said to live."""
-        if not self._notify.active:
-            return
-        watchdog = self._notify.watchdog
-        pause = min(_STATUS_SECONDS, watchdog / 4) if watchdog else _STATUS_SECONDS
-        while True:
-            due = clock.now() + pause
-            await asyncio.sleep(pause)
-            late = clock.now() - due
-            if watchdog and late > watchdog / 2:
-                log.warning("the loop was %.1f s late: the watchdog is not fed this time", late)
-                continue
-            self._notify.say(*(["WATCHDOG=1"] if watchdog else []), f"STATUS={self.status()}")
+        """Feed the watchdog and tell the status until cancelled."""
+        await feed(self._notify, self.status)
 
     def status(self) -> str:
         """One line: how many bots are in which state, and what is not remembered."""
@@ -63,6 +55,36 @@ class Attendance:
         except Exception:  # a defect of ours must not look like a reload that never ends
             log.exception("reload failed")
         self._notify.ready(self.status())
+
+
+@asynccontextmanager
+async def starting(notify: Notify) -> AsyncIterator[None]:
+    """Within it the supervisor is starting. How long that may take is another limit of the service manager's."""
+    notify.say("WATCHDOG=1", f"STATUS={_STARTING}")
+    task = asyncio.create_task(feed(notify, lambda: _STARTING), name="starting")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def feed(notify: Notify, status: Callable[[], str]) -> None:
+    """Feed the watchdog and tell the status until cancelled. A loop that lags too much is not said to live.
+
+    Also while the supervisor starts: it is watched from its first word on, and after a handover as before it.
+    """
+    if not notify.active:
+        return
+    watchdog = notify.watchdog
+    pause = min(_STATUS_SECONDS, watchdog / 4) if watchdog else _STATUS_SECONDS
+    while True:
+        due = clock.now() + pause
+        await asyncio.sleep(pause)
+        late = clock.now() - due
+        if watchdog and late > watchdog / 2:
+            log.warning("the loop was %.1f s late: the watchdog is not fed this time", late)
+            continue
+        notify.say(*(["WATCHDOG=1"] if watchdog else []), f"STATUS={status()}")
 
 
 def in_foreground() -> bool:

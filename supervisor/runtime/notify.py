@@ -22,6 +22,7 @@ class Notify:
         self.environment = {name: environ.pop(name) for name in _VARIABLES if name in environ}
         self._address = self.environment.get("NOTIFY_SOCKET", "")
         self._socket: socket.socket | None = None
+        self._owed: list[tuple[bool, bytes]] = []
         if self._address[:1] in ("/", "@") and hasattr(socket, "AF_UNIX"):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -41,25 +42,38 @@ class Notify:
 
     def say(self, *lines: str) -> None:
         """Send the lines, as one datagram. A manager that does not read is not waited for."""
+        self._send(False, lines)
+
+    def _send(self, owed: bool, lines: tuple[str, ...]) -> None:
+        """What is `owed` is said again with the next words when the manager's queue is full, and in its order; a sign
+        of life is worth nothing later."""
         if self._socket is None:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        try:
-            self._socket.sendto("\n".join(lines).encode(), address)
-        except OSError:
-            return  # it is gone, or its queue is full: nothing here depends on it
+        self._owed.append((owed, "\n".join(lines).encode()))
+        while self._owed:
+            try:
+                self._socket.sendto(self._owed[0][1], address)
+            except BlockingIOError:
+                self._owed = [one for one in self._owed if one[0]]
+                return
+            except OSError:
+                self._owed.clear()  # it is gone: nothing here depends on it
+                return
+            del self._owed[0]
 
     def ready(self, status: str) -> None:
         """The start, or a reload, is complete."""
-        self.say("READY=1", f"STATUS={status}")
+        self._send(True, ("READY=1", f"STATUS={status}"))
 
     def reloading(self, status: str) -> None:
         """The configuration, or the process image, is being renewed; `ready` ends it."""
-        self.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", f"STATUS={status}")
+        moment = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
+        self._send(True, ("RELOADING=1", moment, f"STATUS={status}"))
 
     def stopping(self, status: str, seconds: float) -> None:
         """It ends, and may take so many seconds for it."""
-        self.say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", f"STATUS={status}")
+        self._send(True, ("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", f"STATUS={status}"))
 
     def close(self) -> None:
         """Say nothing more."""

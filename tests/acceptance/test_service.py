@@ -51,6 +51,24 @@ def test_a_life_as_it_is_told_to_systemd(stable: Make, tmp_path: Path, kind: str
         assert any("WATCHDOG" in lines for _, lines in manager.said)
 
 
+def test_the_watchdog_is_fed_while_a_long_start_goes_on(stable: Make, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom botproc.strategy import Signal, Strategy, StrategyParams\ntime.sleep(4)\n"
+        "class Slow(Strategy):\n    Params = StrategyParams\n    lookback = 3\n"
+        "    def analyze(self, bars):\n        return Signal('HOLD', 1.0, 'waits')\n",
+        "utf-8",
+    )
+    text = config_text(supervisor=f'strategy_path = ["{tmp_path}"]\n', bots=bot_text("one", strategy="slow:Slow"))
+    with NotifySocket(str(tmp_path / "notify")) as manager:
+        began = time.monotonic()
+        stable(text).start(NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="2000000")
+        took = time.monotonic() - began
+        manager.wait("READY")
+        before = next(number for number, (_, lines) in enumerate(manager.said) if "READY" in lines)
+        fed = [lines for _, lines in manager.said[:before] if "WATCHDOG" in lines]
+        assert took > 4.0 and len(fed) >= 4, (took, fed)  # four times within each two seconds, by a loop in time
+
+
 def test_sighup_reloads_a_daemon_and_a_wrong_file_changes_nothing(stable: Make, tmp_path: Path) -> None:
     with NotifySocket(str(tmp_path / "notify")) as manager:
         daemon = stable(config_text(bots=TWO)).start(NOTIFY_SOCKET=manager.address)
