@@ -25,6 +25,8 @@ class StablehandError(Exception):
     """Base of every error that is shown to a person as one line."""
 
     code: str = INTERNAL
+    #: Whether the same may go well when it is tried again, without anybody's doing.
+    passing: bool = False
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

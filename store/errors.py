@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from protocol.errors import CONFLICT, NOT_REMEMBERED, StablehandError
 
@@ -32,4 +32,7 @@ def store_error(where: str, error: BaseException) -> StoreError:
         reason = str(error)
     else:
         reason = f"{type(error).__name__}: {error}"
-    return kind(f"store {where}: {' '.join(reason.split())}")
+    found = kind(f"store {where}: {' '.join(reason.split())}")
+    # Locked by another, full, not reachable: the driver's word for what is no defect of the database or of a statement.
+    found.passing = isinstance(error, OperationalError)
+    return found

@@ -1,6 +1,7 @@
 """The daemon's command line: `python -m supervisor --config FILE [--check | --dump]`.
 
-One line on stdout when it is ready; one line on stderr when something is wrong, and exit code 2.
+One line on stdout when it is ready; one line on stderr when something is wrong, and exit code 2, or 1 where a later try
+may go well.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = HeldSignals(left)
     _cheap_loop()
     sys.setswitchinterval(0.0005)  # the loop must not wait 5 ms for the thread that writes, nor that for the loop
+    code = 2
     try:
         config = load(options.config)
         if options.dump:
@@ -72,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 succession.become(lock, launchers, notify.environment, stop=held.stop)
             return 0
     except* StablehandError as errors:
-        sys.stderr.write(f"stablehand: {_first(errors).line()}\n")
-    return 2
+        error = _first(errors)
+        sys.stderr.write(f"stablehand: {error.line()}\n")
+        # A service manager does not try again after a 2: what may pass must not keep every bot down.
+        code = 1 if error.passing else 2
+    return code
 
 
 def _dump(config: Config) -> dict[str, object]:

@@ -28,3 +28,4 @@ class LauncherLost(StablehandError):
     """The launcher went away before it answered."""
 
     code = errors.UNAVAILABLE
+    passing = True

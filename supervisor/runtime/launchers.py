@@ -32,7 +32,7 @@ from supervisor.runtime.launcherprocess import (
 )
 from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
 
-_START_TIMEOUT: Final = 60.0
+_START_TIMEOUT: Final = 150.0  # a cold disk just after the machine has started; one that ends is noticed at once
 _FIND_TIMEOUT: Final = 10.0
 _POLL: Final = 0.02
 _REAP_SECONDS: Final = 2.0
