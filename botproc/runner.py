@@ -80,13 +80,16 @@ class BotRun:
         self._stop_reason = ""
         self._current: Bar | None = None  # published, and not yet answered
         self._next_check = 0.0
+        # Made once: each new Path puts its parts among the interpreter's interned strings. Where one is made with each
+        # heartbeat their table is full within the hour, and made anew: two megabytes that were shared till then.
+        output = logs.raw_path(spec.log_path)
         self._link = BusLink(
             self._context,
             spec,
             self._progress,
             self._receive,
             lambda: {"ready": self._ready, "paused": self._paused, "code_hash": code_hash},
-            lambda: cut(logs.raw_path(spec.log_path), 1, spec.log_max_bytes, spec.log_backups),
+            lambda: cut(output, 1, spec.log_max_bytes, spec.log_backups),
         )
         self._orphan = Orphan(config.on_orphan, spec.orphan_after)
 
