@@ -59,7 +59,8 @@ params = { fast = 20, slow = 50 }
 ```
 
 `stablehand config check` checks the whole file, strategies and data files included, and starts nothing. An unknown
-key is an error, and so is a value out of its bounds: the message names the line, and the nearest right name.
+key is an error, and so is a value out of its bounds: the message names the line, and the nearest right name. A program
+whose folder or executable is not there now is told too, and is no error: it is tried again until it is there.
 
 ## What takes effect when
 
