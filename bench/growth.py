@@ -11,7 +11,7 @@ from bench import rawfork
 from bench.installation import Installation, installation
 from bench.part import Figures, Part, markdown, numbers, say
 from bench.peers.measure import available, summary
-from bench.peers.stable import looked_at, wait_cycles
+from bench.peers.stable import looked_at
 from bench.plot import Points, loglog
 
 #: What a size may need, in MB: each bot, and the rest of the machine. Without it a size is left out, and said so.
@@ -65,7 +65,7 @@ def _one(folder: Path, size: int) -> Figures:
     before = available()
     with installation(folder, size) as running:
         found["start"] = running.start_all(timeout=120.0 + 0.3 * size)
-        wait_cycles(running, size, timeout=120.0 + 0.2 * size)
+        running.wait_cycles(timeout=120.0 + 0.2 * size)
         time.sleep(_SETTLE)
         looked = looked_at(running, size, before)
         found |= {key: value for key, value in looked.items() if key != "verb"}

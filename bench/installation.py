@@ -61,6 +61,14 @@ class Installation:
             raise RuntimeError(f"not all bots came up: {answer['missed'] or answer['failed']}")
         return seconds
 
+    def wait_cycles(self, cycles: int = 1, timeout: float = 120.0) -> None:
+        """Until every bot has done so many analyses. Raises TimeoutError."""
+        until = time.monotonic() + timeout
+        while min(row["cycles"] for row in self.client.request("status")) < cycles:
+            if time.monotonic() > until:
+                raise TimeoutError(f"not every bot did {cycles} cycles within {timeout:g} s")
+            time.sleep(0.1)
+
     def bots(self) -> list[psutil.Process]:
         """The bots' processes."""
         return [psutil.Process(row["pid"]) for row in self.client.request("status") if row["pid"]]

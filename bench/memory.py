@@ -31,14 +31,14 @@ def measure(folder: Path, count: int, minutes: float) -> Figures:
     before = available()
     with installation(folder / "memory-idle", count) as running:
         running.start_all()
-        wait_cycles(running, 1)
+        running.wait_cycles()
         time.sleep(_SETTLE)
         found["idle"] = _looked_at(running, before)
     few = min(count, 20)
     before = available()
     with installation(folder / "memory-moving", few, bars_per_second=2.0) as running:
         running.start_all()
-        wait_cycles(running, _CYCLES, 180.0)
+        running.wait_cycles(_CYCLES)
         found["after_cycles"] = _looked_at(running, before)
     if minutes:
         found["long"] = _long(folder / "memory-long", count, minutes)
@@ -49,7 +49,7 @@ def _long(folder: Path, count: int, minutes: float) -> Figures:
     before = available()
     with installation(folder, count, bars_per_second=_SLOW_BARS) as running:
         running.start_all()
-        wait_cycles(running, 1)
+        running.wait_cycles()
         began = time.monotonic()
         looks: list[Figures] = []
         while (left := began + minutes * 60 - time.monotonic()) > 0:
@@ -58,15 +58,6 @@ def _long(folder: Path, count: int, minutes: float) -> Figures:
             looks.append({"minutes": (time.monotonic() - began) / 60, "uss": look["uss"]["median"]})
             say(f"after {looks[-1]['minutes']:.0f} minutes: USS {looks[-1]['uss']:.2f} MB")
         return look | {"looks": looks}
-
-
-def wait_cycles(running: Installation, cycles: int, timeout: float = 60.0) -> None:
-    """Until every bot has done so many analyses. Raises TimeoutError."""
-    until = time.monotonic() + timeout
-    while min(row["cycles"] for row in running.client.request("status")) < cycles:
-        if time.monotonic() > until:
-            raise TimeoutError(f"not every bot did {cycles} cycles within {timeout:g} s")
-        time.sleep(0.1)
 
 
 def _looked_at(running: Installation, before: float) -> Figures:

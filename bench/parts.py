@@ -17,7 +17,6 @@ import zmq
 
 from bench import plain, rawfork
 from bench.installation import cpu_seconds, installation
-from bench.memory import wait_cycles
 from bench.part import Figures, Part, Row, judged, judged_table, numbers, say
 from bench.part import spread as _spread
 
@@ -65,7 +64,7 @@ def recovery(folder: Path, count: int) -> dict[str, Any]:
     told: list[float] = []
     with installation(folder / "recovery", count, extra=_NO_BACKOFF) as running, zmq.Context() as context:
         running.start_all()
-        wait_cycles(running, 1)
+        running.wait_cycles()
         events: zmq.Socket[bytes] = context.socket(zmq.SUB)
         events.setsockopt(zmq.LINGER, 0)
         events.connect(running.client.endpoints.events)
@@ -100,7 +99,7 @@ def idle(folder: Path, count: int) -> dict[str, Any]:
     """What a stable of idle bots costs: CPU (percent of one core) at a heartbeat a second, and `status` of all."""
     with installation(folder / "idle", count) as running:
         running.start_all()
-        wait_cycles(running, 1)
+        running.wait_cycles()
         time.sleep(_FIRST_CYCLES)
         supervisor = psutil.Process(running.process.pid)
         launcher = running.launcher()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 # Codes of the control protocol. The command line maps them to its exit codes.
@@ -19,6 +20,17 @@ INTERNAL: Final = "internal"
 
 #: Codes that mean "what was asked was wrong": exit code 2 on the command line.
 WRONG_INPUT: Final = frozenset({BAD_REQUEST, UNKNOWN_COMMAND, UNKNOWN_BOT, INVALID})
+
+
+#: What the system says when it has no more of something at the moment, or a disk has failed for now.
+_FOR_NOW: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether the same call may go well later, without anybody's mending a path or a permission."""
+    return error.errno in _FOR_NOW
 
 
 class StablehandError(Exception):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from protocol.errors import CONFLICT, NOT_REMEMBERED, StablehandError
+from protocol.errors import CONFLICT, NOT_REMEMBERED, StablehandError, may_pass
+
+#: Result codes of SQLite (and those that begin so) after which the same may go well later.
+_FOR_NOW: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")
 
 
 class StoreError(StablehandError):
@@ -33,6 +38,15 @@ def store_error(where: str, error: BaseException) -> StoreError:
     else:
         reason = f"{type(error).__name__}: {error}"
     found = kind(f"store {where}: {' '.join(reason.split())}")
-    # Locked by another, full, not reachable: the driver's word for what is no defect of the database or of a statement.
-    found.passing = isinstance(error, OperationalError)
+    found.passing = _may_pass(error)
     return found
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return may_pass(error)
+    if not isinstance(error, OperationalError):
+        return False
+    # SQLite calls a wrong statement operational, too; elsewhere it means that the server cannot be reached, or is busy.
+    name = getattr(error.orig, "sqlite_errorname", None)
+    return name is None or name.startswith(_FOR_NOW)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from protocol.errors import StablehandError
+from protocol.errors import StablehandError, may_pass
 from protocol.locks import FileLock, LockHeld
 from supervisor import restoring, succession
 from supervisor.config import Config, load
@@ -112,8 +112,10 @@ def _own(config: Config, left: Inheritance) -> Iterator[FileLock]:
         raise DataDirInUse(f"{data_dir} is in use by supervisor process {held.pid}",
                            hint="stablehand status shows it; one data_dir serves one supervisor") from None  # fmt: skip
     except OSError as error:
-        raise StablehandError(f"data_dir {data_dir} cannot be written: {error.strerror}",
-                              hint="set [supervisor] data_dir to a folder of yours") from None  # fmt: skip
+        found = StablehandError(f"data_dir {data_dir} cannot be written: {error.strerror}",
+                                hint="set [supervisor] data_dir to a folder of yours")  # fmt: skip
+        found.passing = may_pass(error)
+        raise found from None
     with lock:
         yield lock
 

@@ -30,20 +30,11 @@ def measure(folder: Path, count: int, *, whole: bool, timeout: float) -> dict[st
     with installation(folder, count, extra=FORGETFUL) as running:
         found: dict[str, Any] = {"start": running.start_all(timeout)}
         if whole:
-            wait_cycles(running, count)
+            running.wait_cycles()
             time.sleep(_SETTLE)
             found |= looked_at(running, count, before)
             found["kills"] = _kills(running)
         return found
-
-
-def wait_cycles(running: Installation, count: int, timeout: float = 120.0) -> None:
-    """Until every bot has done its first analysis. Raises TimeoutError."""
-    until = time.monotonic() + timeout
-    while sum(row["cycles"] > 0 for row in running.client.request("status")) < count:
-        if time.monotonic() > until:
-            raise TimeoutError(f"not every bot did a cycle within {timeout:g} s")
-        time.sleep(0.2)
 
 
 def parts_of(running: Installation) -> dict[str, int]:

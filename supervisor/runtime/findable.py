@@ -17,9 +17,8 @@ def missing_lines(config: Config, environment: Mapping[str, str]) -> list[str]:
     """A line for each program whose folder or executable is not there, for a person."""
     found = []
     for program in config.programs:
-        why = _missing(program, config.folder.resolve(), environment)
+        key, why = _missing(program, config.folder.resolve(), environment)
         if why:
-            key = "cwd" if why.startswith("cwd") else "command"
             line = line_of(config.text, (*config.place_of(program.name), key))
             found.append(
                 f"  {config.path}{f':{line}' if line else ''}: program {program.name!r} cannot start now: {why}"
@@ -27,15 +26,16 @@ def missing_lines(config: Config, environment: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _missing(program: ProgramConfig, base: Path, environment: Mapping[str, str]) -> str:
+def _missing(program: ProgramConfig, base: Path, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The key whose value is not there, and in words; no words when all is."""
     folder = base / (program.cwd or "")
     if not folder.is_dir():
-        return f"cwd {folder} is not a folder"
+        return "cwd", f"{folder} is not a folder"
     name = program.command[0]
     if "/" in name or os.sep in name:  # as execvp decides
         path = folder / name
         if not path.is_file():
-            return f"there is no file {path}"
-        return "" if os.access(path, os.X_OK) else f"{path} may not be executed"
+            return "command", f"there is no file {path}"
+        return "command", "" if os.access(path, os.X_OK) else f"{path} may not be executed"
     places = {**environment, **program.environment}.get("PATH", os.defpath)
-    return "" if shutil.which(name, path=places) else f"no {name} in PATH ({places})"
+    return "command", "" if shutil.which(name, path=places) else f"no {name} in PATH ({places})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -68,21 +67,6 @@ def test_the_watchdog_is_fed_while_a_long_start_goes_on(stable: Make, tmp_path: 
         before = next(number for number, (_, lines) in enumerate(manager.said) if "READY" in lines)
         fed = [lines for _, lines in manager.said[:before] if "WATCHDOG" in lines]
         assert took > 4.0 and len(fed) >= 4, (took, fed)  # four times within each two seconds, by a loop in time
-
-
-def test_what_may_pass_is_no_reason_for_the_manager_to_give_up(stable: Make) -> None:
-    """The unit says RestartPreventExitStatus=2; a store that another holds for a while is not that."""
-    daemon = stable(config_text(bots=TWO)).start()
-    assert daemon.down() == 0
-    other = sqlite3.connect(daemon.data_dir / "supervisor.db")
-    try:
-        other.execute("BEGIN EXCLUSIVE")
-        process = daemon.start(ready=False).process
-        assert process is not None and process.wait(60) == 1 and process.stderr is not None
-        assert "database is locked" in process.stderr.read()
-    finally:
-        other.close()
-    daemon.start()
 
 
 def test_sighup_reloads_a_daemon_and_a_wrong_file_changes_nothing(stable: Make, tmp_path: Path) -> None:

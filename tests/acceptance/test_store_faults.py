@@ -99,6 +99,23 @@ def test_supervision_goes_on(
     assert daemon.ask("start", bots=["two"], wait=20)["reached"] == ["two"]
 
 
+@pytest.mark.parametrize(("fault", "words"), [(locked, "database is locked"), (full, "disk")], ids=["locked", "full"])
+def test_a_start_that_may_go_well_later_is_one_that_a_service_manager_tries_again(
+    disk: Callable[[bool], Daemon], fault: Callable[[Daemon], AbstractContextManager[None]], words: str
+) -> None:
+    """The unit says RestartPreventExitStatus=2: a 2 would leave every bot down until somebody looks."""
+    daemon = disk(fault is full)
+    assert daemon.down() == 0
+    with fault(daemon):
+        process = daemon.start(ready=False).process
+        assert process is not None and process.stderr is not None
+        assert process.wait(60) == 1
+        (line,) = process.stderr.read().splitlines()
+        assert line.startswith("stablehand: ") and words in line
+    daemon.start()
+    daemon.wait_state("one", "running")
+
+
 def test_an_adopted_bot_that_crashes_comes_back_while_the_store_refuses(stable: Make) -> None:
     daemon = stable(config_text(bots=bot_text("one"))).start()
     daemon.wait_state("one", "running")
