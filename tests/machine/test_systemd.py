@@ -196,6 +196,12 @@ class TestService:
         eventually(lambda: shown("SubState") == "running", SLOW, every=0.2)
         assert main_pid() == pid and wait_lives(4) == before
 
+    def test_it_writes_to_its_data_and_to_tmp_and_nowhere_else(self) -> None:
+        assert stablehand(CONFIG, "backup", "/tmp/stablehand-proof", timeout=SLOW).code == 0
+        answer = stablehand(CONFIG, "backup", "/srv/elsewhere", timeout=SLOW)
+        assert answer.code != 0 and "cannot be written: Read-only file system" in answer.err, answer
+        assert not Path("/srv/elsewhere").exists()
+
     def test_a_supervisor_that_stands_is_ended_by_the_watchdog_and_adopts(self) -> None:
         before, old, restarts = wait_lives(4), main_pid(), int(shown("NRestarts"))
         os.kill(old, signal.SIGSTOP)
