@@ -87,7 +87,8 @@ def decode_heartbeat(frame: bytes) -> Heartbeat:
 def _check_nesting(frame: bytes, depth: int, items: int) -> None:
     """Raise BadFrame when arrays and maps nest deeper than `depth`, or hold more than `items` values in all.
 
-    No object is built. `skip` walks a scalar in C; the walk visits each value once.
+    No object is built. `skip` walks a scalar in C; the walk visits each value once. What a container says it holds
+    counts from its first byte on: a frame of too many values costs no walk through those that are allowed.
     """
     # Each value takes a byte at least. With fewer bytes that could begin a container than levels that are allowed,
     # and fewer bytes than values, nothing can be wrong: nearly all frames end here.
@@ -96,22 +97,24 @@ def _check_nesting(frame: bytes, depth: int, items: int) -> None:
     unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
     unpacker.feed(frame)
     left = [1]  # items still to read at each open level
+    items -= 1
     while left:
         if left[-1] == 0:
             left.pop()
             continue
         left[-1] -= 1
-        items -= 1
-        if items < 0:
-            raise BadFrame("too many values")
         position = unpacker.tell()
         head = frame[position] if position < len(frame) else -1
         if 0x90 <= head <= 0x9F or head in (0xDC, 0xDD):
-            left.append(unpacker.read_array_header())
+            inner = unpacker.read_array_header()
         elif 0x80 <= head <= 0x8F or head in (0xDE, 0xDF):
-            left.append(2 * unpacker.read_map_header())
+            inner = 2 * unpacker.read_map_header()
         else:
             unpacker.skip()
             continue
+        left.append(inner)
+        items -= inner
+        if items < 0:
+            raise BadFrame("too many values")
         if len(left) > depth + 1:
             raise BadFrame(f"nested deeper than {depth}")

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import json
 import logging
 import logging.handlers
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         notify = Notify(os.environ)
         with _own(config, left) as lock:
             held.hold()
+            gc.freeze()  # what was imported stays; looked through each time, it stops the loop for 30 ms
             launchers = asyncio.run(_serve(config, notify, left, held))
             if launchers is not None:
                 succession.become(lock, launchers, notify.environment, stop=held.stop)

@@ -24,6 +24,8 @@ HUGE: Final = 100 * MEGABYTE
 DEEP: Final = b"\x91" * 900_000 + b"\xc0"
 WIDE: Final = b"\xdd" + (900_000).to_bytes(4, "big") + b"\xc0" * 900_000
 MANY: Final = b"\xdc" + (65_000).to_bytes(2, "big") + b"\x91\x90" * 65_000
+#: As many values as a request may have, nearly.
+FULL: Final = b"\xdc" + (24_000).to_bytes(2, "big") + b"\x91\xc0" * 24_000
 LYING: Final = b"\xdd\xff\xff\xff\xff"
 _MORE: Final = 0x01
 _LONG: Final = 0x02
@@ -58,7 +60,7 @@ class Attacker:
     def heavy(self, each: int) -> None:
         """Frames that nest deeply, or hold very many values."""
         with self.dealer() as made:
-            for frame in (DEEP, WIDE, MANY) * each:
+            for frame in (DEEP, WIDE, MANY, FULL) * each:
                 made.send(frame)
 
     def huge(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -38,6 +39,7 @@ def run_gateway(spec: RunSpec) -> int:
             return EXIT_CONFIG if isinstance(error, InvalidInput) else EXIT_UNAVAILABLE
         if threading.current_thread() is threading.main_thread():
             _stop_on_signals(gateway)
+        gc.freeze()  # what was imported lives as long as we do; looked through each time, it holds up the orders
         return gateway.run()
     finally:
         context.destroy(linger=0)

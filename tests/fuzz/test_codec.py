@@ -94,6 +94,12 @@ def test_a_hostile_frame_costs_little(frame: bytes) -> None:
     assert peak < 48_000_000 // _PART, f"{peak} bytes for a frame of {len(frame)}"
 
 
+def test_a_frame_that_says_it_holds_too_much_is_refused_before_anything_of_it_is_read() -> None:
+    # Its values are not there: had they been walked through, it would end before them and be no msgpack.
+    with pytest.raises(BadFrame, match="too many values"):
+        unpack(b"\xdd" + (_VALUES + 1).to_bytes(4, "big") + b"\xcc\x01" * (_VALUES // 2 + 1), max_items=_VALUES)
+
+
 def test_the_values_of_a_frame_are_counted_over_all_its_containers() -> None:
     row = list(range(100))
     assert unpack(pack([row] * 100), max_items=10_101) == [row] * 100
