@@ -22,6 +22,7 @@ from botproc.service import Reply, answer_about_strategies
 
 _TIMEOUT: Final = 30.0  # the first answer includes the imports of pandas and of the strategies
 _IDLE: Final = 30.0
+_CLOSE: Final = 2.0
 _PART: Final = 1 << 16
 
 
@@ -30,9 +31,10 @@ class Answers:
 
     def __init__(self, deliver: Callable[[Callable[[], None]], None]) -> None:
         self._deliver = deliver
-        self._questions: queue.SimpleQueue[tuple[dict[str, Any], Reply]] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[tuple[dict[str, Any], Reply] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def ask(self, request: dict[str, Any], reply: Reply) -> None:
@@ -41,13 +43,27 @@ class Answers:
             self._thread.start()
         self._questions.put((request, reply))
 
+    def close(self) -> None:
+        """End the helper and wait for it: nothing of ours outlives who asked. What it was asked stays unanswered."""
+        self._closing = True
+        if self._thread.is_alive():
+            self._questions.put(None)
+            asked = self._process
+            if asked is not None:
+                asked.kill()
+            self._thread.join(_CLOSE)
+
     def _run(self) -> None:
         while True:
             try:
-                request, reply = self._questions.get(timeout=_IDLE)
+                question = self._questions.get(timeout=_IDLE)
             except queue.Empty:
                 self._end()
                 continue
+            if question is None or self._closing:
+                self._end()
+                return
+            request, reply = question
             answer = self._answer(request)
             self._deliver(lambda reply=reply, answer=answer: reply(answer))  # type: ignore[misc]
 

@@ -72,7 +72,8 @@ class Spawner:
         self._connected = 0
         self._alone_since: float | None = time.monotonic()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # for this thread to make
-        self._service = Service(generation, loaded, self._start, Answers(self._deliver).ask)
+        self._answers = Answers(self._deliver)
+        self._service = Service(generation, loaded, self._start, self._answers.ask)
         self._children = self._service.children
         self._stopping = False
 
@@ -102,6 +103,7 @@ class Spawner:
                 self._read_monitor()
             if self._router in ready:
                 self._read_requests()
+        self._answers.close()
         self._router.disable_monitor()
         self._context.destroy(linger=200)
 

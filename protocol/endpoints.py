@@ -78,8 +78,20 @@ def run_directory(data_dir: Path) -> Path:
     status = short.stat()
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
         raise InvalidInput(f"{short} is not private to this user", hint="remove it, or use a shorter data_dir")
-    (data_dir / "run.path").write_text(f"{short}\n", "utf-8")
+    _note(data_dir / "run.path", f"{short}\n")
     return short
+
+
+def _note(path: Path, text: str) -> None:
+    """Have the text in the file. Nothing is written where it is there already: a disk may be full by now."""
+    try:
+        if path.read_text("utf-8") == text:
+            return
+    except (FileNotFoundError, ValueError):  # not there yet, or cut in a character
+        pass
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
 
 
 def socket_name(name: str) -> str:

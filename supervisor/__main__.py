@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from protocol.errors import StablehandError, may_pass
 from protocol.locks import FileLock, LockHeld
@@ -37,6 +38,8 @@ from supervisor.runtime.startup import Builder
 from supervisor.succession import HeldSignals, Inheritance
 
 log = logging.getLogger("stablehand")
+
+E = TypeVar("E", bound=Exception)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"stablehand: {error.line()}\n")
         # A service manager does not try again after a 2: what may pass must not keep every bot down.
         code = 1 if error.passing else 2
+    except* OSError as errors:
+        found = _first(errors)
+        if not may_pass(found):
+            raise
+        if log.hasHandlers():  # else it would go to stderr, stack and all
+            log.exception("the supervisor ends")
+        where = f" ({found.filename})" if found.filename else ""
+        sys.stderr.write(f"stablehand: the system refuses for now: {found.strerror}{where}\n")
+        code = 1
     return code
 
 
@@ -93,11 +105,10 @@ def _dump(config: Config) -> dict[str, object]:
     }
 
 
-def _first(group: BaseExceptionGroup[StablehandError]) -> StablehandError:
-    one: BaseException = group
+def _first(group: BaseExceptionGroup[E]) -> E:
+    one: BaseExceptionGroup[E] | E = group
     while isinstance(one, BaseExceptionGroup):
         one = one.exceptions[0]
-    assert isinstance(one, StablehandError)
     return one
 
 

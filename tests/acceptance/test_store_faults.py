@@ -110,8 +110,23 @@ def test_a_start_that_may_go_well_later_is_one_that_a_service_manager_tries_agai
         process = daemon.start(ready=False).process
         assert process is not None and process.stderr is not None
         assert process.wait(60) == 1
-        (line,) = process.stderr.read().splitlines()
-        assert line.startswith("stablehand: ") and words in line
+        said = process.stderr.read()
+        assert said.startswith("stablehand: ") and words in said and said.count("\n") == 1, said
+    daemon.start()
+    daemon.wait_state("one", "running")
+
+
+@pytest.mark.parametrize("gone", ["run.path", "logs/supervisor.log"])
+def test_a_file_that_cannot_be_written_is_one_line_and_tried_again(disk: Callable[[bool], Daemon], gone: str) -> None:
+    daemon = disk(True)
+    assert daemon.down() == 0
+    (daemon.data_dir / gone).unlink()
+    with full(daemon):
+        process = daemon.start(ready=False).process
+        assert process is not None and process.stderr is not None
+        assert process.wait(60) == 1
+        said = process.stderr.read()
+        assert said.startswith("stablehand: ") and said.count("\n") == 1, said
     daemon.start()
     daemon.wait_state("one", "running")
 
