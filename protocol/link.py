@@ -276,6 +276,8 @@ class BusLink(threading.Thread):
             lag = max(0.0, now - self._beat_due)
             self._try_send(bus, encode_heartbeat(self._progress.beat(self._beat_seq, lag)))
             self._beat_due = max(self._beat_due + self._interval, now + self._interval / 2)
+            if self._tick is not None:
+                self._tick_due = min(self._tick_due, now)  # with the beat: a cold wake-up costs more than either
         # History first: a Bye must not overtake the row that tells why.
         while self._rows.unsent:
             rows = self._rows.batch()

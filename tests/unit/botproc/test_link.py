@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Bus:
 
 
 class Child:
-    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+    def __init__(self, context: zmq.Context[Any], address: str, tick: Callable[[], object] | None = None) -> None:
         self.spec = RunSpec(
             kind="bot",
             token="t1",
@@ -78,8 +78,9 @@ class Child:
         self.messages: list[Message] = []
         self.ready = False
         self.link = BusLink(
-            context, self.spec, self.progress, self.messages.append, lambda: {"ready": self.ready, "paused": False}
-        )
+            context, self.spec, self.progress, self.messages.append,
+            lambda: {"ready": self.ready, "paused": False}, tick,
+        )  # fmt: skip
         self.link.start()
 
 
@@ -129,6 +130,33 @@ def test_heartbeats_tell_the_progress_of_the_main_loop(pair: tuple[Bus, Child]) 
     after = len(bus.all(Heartbeat))
     fresh: list[Heartbeat] = eventually(lambda: bus.all(Heartbeat)[after:])
     assert fresh[0].progress_age_ms < last.progress_age_ms
+
+
+def test_a_beat_and_its_tick_share_one_wake_up(
+    context: zmq.Context[Any], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that has slept for a second finds its caches cold: waking costs more than what it does then."""
+    turns: list[float] = []
+    timeout = BusLink._timeout
+
+    def counted(link: BusLink) -> float:
+        turns.append(timeout(link))
+        return turns[-1]
+
+    monkeypatch.setattr(BusLink, "_timeout", counted)
+    ticks: list[int] = []
+    bus, child = Bus(context, address), Child(context, address, lambda: ticks.append(1))
+    try:
+        bus.welcome()
+        eventually(lambda: len(bus.all(Heartbeat)) >= 3)
+        beats, ticked, turned = len(bus.all(Heartbeat)), len(ticks), len(turns)
+        eventually(lambda: len(bus.all(Heartbeat)) >= beats + 12)
+        more = len(bus.all(Heartbeat)) - beats
+        assert abs(len(ticks) - ticked - more) <= 2
+        assert len(turns) - turned <= more + 3
+    finally:
+        child.link.stop(0.1)
+        bus.close()
 
 
 def test_history_is_sent_again_to_the_next_supervisor_until_acknowledged(
