@@ -146,7 +146,8 @@ class BotRun:
     def _hold_back(self, attached: Attached) -> None:
         """Where many start at once, the first cycle waits until the others are up; commands are obeyed.
 
-        Not with an open position, which is minded at once, and not in lockstep, where all wait for each other.
+        Not with an open position, which is minded at once, and not in lockstep, where all wait for each other. A bar
+        that closes meanwhile ends it.
         """
         until = time.monotonic() + self._spec.first_work_after
         if attached.position is not None or attached.lockstep:
@@ -154,6 +155,8 @@ class BotRun:
         while (left := until - time.monotonic()) > 0:
             self._progress.move(Phase.IDLE, self._idle_limit())
             self._wait(left)
+            if self._follow():
+                return
 
     def _attach(self) -> Attached:
         """Attach until it is done; commands are obeyed between the attempts."""

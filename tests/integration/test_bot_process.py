@@ -18,6 +18,14 @@ from tests.support import eventually
 
 pytestmark = pytest.mark.posix
 
+_ANGRY = """
+from botproc.strategy import Strategy
+class Angry(Strategy):
+    lookback = 5
+    def analyze(self, bars):
+        raise ValueError('no mood')
+"""
+
 
 class Scene:
     """Gateway, launcher, and a bus of the bots' own."""
@@ -109,13 +117,7 @@ def test_it_attaches_again_to_the_gateways_successor(scene: Scene) -> None:
 
 
 def test_a_strategy_that_raises_is_told_once_and_the_bot_lives(scene: Scene) -> None:
-    (scene.modules / "angry.py").write_text(
-        "from botproc.strategy import Strategy\n"
-        "class Angry(Strategy):\n"
-        "    lookback = 5\n"
-        "    def analyze(self, bars):\n"
-        "        raise ValueError('no mood')\n"
-    )
+    (scene.modules / "angry.py").write_text(_ANGRY)
     scene.start()
     assert scene.rig.supervisor.fence(1, 1, magic=10).ok
     spec = scene.launch(bot={"strategy": "angry:Angry"})
@@ -124,6 +126,15 @@ def test_a_strategy_that_raises_is_told_once_and_the_bot_lives(scene: Scene) -> 
     assert not scene.do("analyse").ok
     assert [row.text for row in scene.rows("ERROR")] == ["the strategy failed: ValueError: no mood"]
     assert scene.do("stop").ok and scene.exit_code(spec) == 0
+
+
+def test_a_bar_that_closes_ends_the_wait_for_those_that_start_too(scene: Scene) -> None:
+    (scene.modules / "angry.py").write_text(_ANGRY)
+    scene.start()
+    assert scene.rig.supervisor.fence(1, 1, magic=10).ok
+    spec = scene.launch(bot={"strategy": "angry:Angry"}, first_work_after=600.0)
+    scene.bus.wait(Ready)
+    eventually(lambda: "no mood" in scene.launchers.log(spec), what="a first cycle")
 
 
 def test_a_refused_hello_ends_it_with_76(scene: Scene) -> None:
