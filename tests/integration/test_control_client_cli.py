@@ -193,7 +193,12 @@ def test_reload_without_a_person_only_shows(home: Path, server: ScriptedSupervis
 
 def test_events_follow_over_a_restart_of_the_supervisor(home: Path) -> None:
     first = ScriptedSupervisor(home / "var")
-    words = [sys.executable, "-m", "console", "events", "-f", "--since", "2", "--json"]
+    # As a terminal starts it: where tests run in a shell's background, an interrupt is ignored.
+    opened = (
+        "import os,signal,sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
+    words = [sys.executable, "-c", opened]
+    words += [sys.executable, "-m", "console", "events", "-f", "--since", "2", "--json"]
     with subprocess.Popen(words, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
         assert json.loads(follower.stdout.readline())["seq"] == 3
