@@ -66,6 +66,9 @@ def _apart(keep: tuple[int, ...], work: Callable[[], int]) -> NoReturn:
     status = EXIT_SOFTWARE
     try:
         detach(*keep)
+        # What the launcher has made since its own freeze (it grows with each child) is not looked through here: the
+        # collector's marks would copy its pages, the more of them the more bots there are.
+        gc.freeze()
         gc.enable()
         adopt_orphans()  # what it starts stays below it, so that its end is the end of all that
         status = work()

@@ -126,6 +126,7 @@ class Helper:
 def _serve(theirs: socket.socket) -> NoReturn:
     try:
         child.detach(theirs.fileno())
+        gc.freeze()  # as in every child
         gc.enable()
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST)
         while request := theirs.recv(_LONGEST):

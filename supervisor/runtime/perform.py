@@ -44,7 +44,7 @@ from supervisor.runtime.zap import BUS, KeyDoor, run_user
 
 _EPOCH_BLOCK: Final = 16
 _FIRST_WORK: Final = 0.01  # seconds that a bot's first cycle waits for each other bot that is starting too
-_FIRST_WORK_MOST: Final = 5.0
+_FIRST_WORK_MOST: Final = 20.0
 _CONTINUE: Final = int(getattr(signal, "SIGCONT", 0))
 _SIGNALS: Final = {
     "TERM": signal.SIGTERM,

@@ -17,10 +17,12 @@ from typing import Any, Final
 import msgpack
 import psutil
 
-#: USS and PSS walk all pages of a process, so they are read from a share of them in each round, and of those
-#: whose resident memory has moved by this much since.
+#: USS and PSS walk all pages of a process, so they are read anew only after so many rounds, or when its resident
+#: memory has moved by this much; and all of it takes no more than this share of the time: what has moved comes
+#: first, then what waits longest. While hundreds start, each of which is new, they need the machine themselves.
 USS_ROUNDS: Final = 15
 USS_MOVED: Final = 4_000_000
+USS_SHARE: Final = 0.04
 _LEAST: Final = 0.1  # seconds after which a share of CPU says something
 
 
@@ -34,6 +36,7 @@ class Watched:
     uss: int | None = None
     pss: int | None = None  # only where the kernel tells it
     at_rss: int = 0
+    at_round: int = 0  # in which they were read last
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Probe:
     interval: float = 2.0
     watched: dict[int, Watched] = field(default_factory=dict)
     round: int = 0
+    uss_share: float = USS_SHARE
     network: tuple[float, int, int] | None = None  # (monotonic, sent, received) at the last sample
 
     def watch(self, processes: list[tuple[int, int]]) -> None:
@@ -64,7 +68,8 @@ class Probe:
         """One round: `{processes: {pid: {...}}, host: {...}, own: {...}}`."""
         started, cpu = time.monotonic(), time.process_time()
         self.round += 1
-        processes = {pid: self._process(pid, one) for pid, one in list(self.watched.items())}
+        processes = {pid: self._process(one) for pid, one in list(self.watched.items())}
+        self._own_memory(processes)
         values = host(self.data_dir)
         self._rates(values)
         used = time.process_time() - cpu
@@ -78,6 +83,29 @@ class Probe:
                 "processes": len(processes),
             },
         }
+
+    def _own_memory(self, processes: dict[int, dict[str, Any]]) -> None:
+        """Read USS and PSS of those that are due, one at least, until the time for it is over."""
+        due = [
+            (abs(values["rss_bytes"] - one.at_rss) <= USS_MOVED or one.uss is None, one.at_round, pid)
+            for pid, one in self.watched.items()
+            if (values := processes[pid])["rss_bytes"] is not None and self._is_due(one, values["rss_bytes"])
+        ]
+        until = time.monotonic() + self.uss_share * self.interval
+        for _, _, pid in sorted(due):
+            one, values = self.watched[pid], processes[pid]
+            try:
+                full = one.process.memory_full_info()
+            except psutil.Error:
+                continue
+            one.uss, one.pss, one.at_rss = full.uss, getattr(full, "pss", None), values["rss_bytes"]
+            one.at_round = self.round
+            values["uss_bytes"], values["pss_bytes"] = one.uss, one.pss
+            if time.monotonic() >= until:
+                return
+
+    def _is_due(self, one: Watched, rss: int) -> bool:
+        return one.uss is None or self.round - one.at_round >= USS_ROUNDS or abs(rss - one.at_rss) > USS_MOVED
 
     def _rates(self, values: dict[str, Any]) -> None:
         """Bytes a second since the last sample; unknown at the first."""
@@ -94,7 +122,7 @@ class Probe:
                 values["network_received_per_s"] = (received - self.network[2]) / passed
         self.network = (now, sent, received)
 
-    def _process(self, pid: int, one: Watched) -> dict[str, Any]:
+    def _process(self, one: Watched) -> dict[str, Any]:
         values: dict[str, Any] = dict.fromkeys(
             ("cpu_percent", "rss_bytes", "uss_bytes", "pss_bytes", "threads", "open_files", "ctx_switches",
              "read_bytes", "write_bytes")
@@ -113,11 +141,6 @@ class Probe:
                 if hasattr(process, "io_counters"):
                     io = process.io_counters()
                     values["read_bytes"], values["write_bytes"] = io.read_bytes, io.write_bytes
-                rss = values["rss_bytes"]
-                moved = abs(rss - one.at_rss) > USS_MOVED
-                if one.uss is None or moved or (pid + self.round) % USS_ROUNDS == 0:
-                    full = process.memory_full_info()
-                    one.uss, one.pss, one.at_rss = full.uss, getattr(full, "pss", None), rss
                 values["uss_bytes"], values["pss_bytes"] = one.uss, one.pss
         except psutil.Error:
             pass  # gone or not ours to see: what was not read stays unknown

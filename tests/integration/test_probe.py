@@ -38,6 +38,41 @@ def test_every_figure_of_a_process_and_of_the_machine_is_read(tmp_path: Path) ->
         assert (host["pressure"] is not None) == Path("/proc/pressure/cpu").exists()
 
 
+def test_where_the_time_does_not_reach_the_memory_of_all_is_read_in_turns(tmp_path: Path) -> None:
+    probe = Probe(str(tmp_path), uss_share=0.0)
+    words = [
+        sys.executable,
+        "-c",
+        "import sys\nprint(flush=True)\nfor _ in sys.stdin: kept = b'x' * (32 << 20); print(flush=True)",
+    ]
+    children = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    pids = [one.pid for one in children]
+    try:
+
+        def read() -> list[int]:
+            """Whose memory was read in the next round."""
+            before = {pid: one.at_round for pid, one in probe.watched.items()}
+            probe.sample()
+            return [pid for pid, one in probe.watched.items() if one.at_round != before[pid]]
+
+        for one in children:
+            assert one.stdout is not None and one.stdout.readline()
+        probe.watch([(pid, 1) for pid in pids])
+        assert sorted(read() + read() + read()) == sorted(pids) and read() == []
+        before = probe.watched[pids[1]].uss
+        probe.watched[pids[0]].at_round -= 100  # it waits longest, but has not moved
+        moved = children[1]
+        assert moved.stdin is not None and moved.stdout is not None and before is not None
+        moved.stdin.write(b"\n")
+        moved.stdin.flush()
+        moved.stdout.readline()
+        assert read() == [pids[1]] and (probe.watched[pids[1]].uss or 0) > before + 30_000_000
+        assert read() == [pids[0]] and read() == []
+    finally:
+        for one in children:
+            one.communicate(timeout=10)
+
+
 def test_what_is_gone_is_unknown(tmp_path: Path) -> None:
     probe = Probe(str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
