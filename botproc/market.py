@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import zmq
 
+from botproc.receiver import Receiver
 from botproc.window import Window
 from broker.client import Arrival, Follower, GatewayClient, MarketFeed
 from protocol.botconfig import BotConfig
-from protocol.link import BusLink
 from protocol.messages import Attached, Bar
 from protocol.pacing import share
 from protocol.spec import RunSpec
@@ -20,14 +20,12 @@ _KEPT: Final = 20_000  # bars that may lie while the gateway is away; what is lo
 
 
 class Market:
-    """The orders socket (main thread), the feed (the link's thread), and the window between them."""
+    """The orders socket (main thread), the feed (a thread of its own), and the window between them."""
 
-    def __init__(
-        self, context: zmq.Context[Any], spec: RunSpec, config: BotConfig, size: int, wake: WakeFd, link: BusLink
-    ) -> None:
+    def __init__(self, context: zmq.Context[Any], spec: RunSpec, config: BotConfig, size: int, wake: WakeFd) -> None:
+        self._context = context
         self._config = config
         self._wake = wake
-        self._link = link
         self._share = share(config.name)
         self._arrived: deque[Arrival] = deque(maxlen=_KEPT)
         self.received = 0.0  # when the last bar that was taken had come, monotonic
@@ -37,7 +35,8 @@ class Market:
         self._follower: Follower | None = None
         self.lockstep = False
         self.lost = True  # whether it must attach (again) before anything else
-        link.watch(self._feed.socket, self._receive)  # last: the link's thread may call before this returns
+        self._receiver = Receiver(self._feed, self._receive, wake)
+        self._receiver.start()
 
     def attach(self, *, timeout: float) -> Attached:
         """Attach (again): the history replaces the window. Raises as GatewayClient.attach does."""
@@ -79,11 +78,13 @@ class Market:
         if self.lockstep:
             self.client.bar_done(bar.seq, self.window.last_time)
 
-    def _receive(self) -> None:
-        """On the link's thread: hand over what has arrived, stamped; the main loop is woken when it is its turn."""
-        arrived = self._feed.receive()
-        if not arrived:
-            return
-        self._arrived.extend(arrived)
-        if not self.lost:  # bars must not cut an attach short: it would begin again with each of them
-            self._link.wake_after(arrived[-1].spread * self._share, self._wake)
+    def close(self) -> None:
+        """End the receiving thread, and with it the context, whose other sockets are closed by now."""
+        self._receiver.stop(self._context)
+
+    def _receive(self, arrival: Arrival) -> float | None:
+        """On the receiving thread: hand over; in how many seconds it is this bot's turn to decide on it."""
+        self._arrived.append(arrival)
+        if self.lost:  # bars must not cut an attach short: it would begin again with each of them
+            return None
+        return arrival.spread * self._share

@@ -1,6 +1,6 @@
 """The main loop of a bot: attach, warm up, and then a cycle for each closed bar, until it is told to stop.
 
-Commands and bars arrive on the link's thread, which hands them over and wakes this loop. Everything that
+Commands arrive on the link's thread, bars on the receiver's, which hand them over and wake this loop. Everything that
 decides or trades happens here, on the process's main thread.
 """
 
@@ -102,9 +102,7 @@ class BotRun:
         self._link.start()
         try:
             strategy = self._build()
-            self._market = Market(
-                self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake, self._link
-            )
+            self._market = Market(self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake)
             self._analyst = Analyst(strategy, self._progress, self._config.cycle_timeout_seconds, self._report)
             attached = self._start(strategy)
             self._hold_back(attached)
@@ -360,7 +358,10 @@ class BotRun:
             market.client.close()
         self._link.send(Bye(token=self._spec.token, reason=end.reason))
         self._link.stop(_FLUSH)
-        self._context.destroy()
+        if market is not None:
+            market.close()
+        else:
+            self._context.destroy()
         return end.code
 
 

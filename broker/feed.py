@@ -24,7 +24,7 @@ _SYNC: Final = SYNC.encode()
 _HIGH_WATER: Final = 20_000
 _SIGN_OF_LIFE: Final = 3_000  # milliseconds
 _SPREAD: Final = struct.Struct("<f")
-_WITH_SPREAD: Final = 3  # frames: topic, spread, bar; older gateways send no spread
+_WITH_SPREAD: Final = 2  # frames after the topic: spread, bar; older gateways send no spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def sync_topic(name: str) -> bytes:
 
 
 class MarketFeed:
-    """The SUB socket of one run. Make it before the attach; read it on one thread (or give it to the link)."""
+    """The SUB socket of one run. Make it before the attach; read it on one thread."""
 
     def __init__(self, context: zmq.Context[Any], spec: RunSpec, symbol: str, timeframe: str) -> None:
         self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
@@ -87,20 +87,21 @@ class MarketFeed:
         self.socket.subscribe(topics.bar(symbol, timeframe))
         self.socket.subscribe(sync_topic(sync_name(spec.token)))
 
+    def next(self) -> Arrival:
+        """The next that arrives, stamped and not decoded. Waits for it. Raises zmq.ContextTerminated."""
+        topic = self.socket.recv()
+        now = time.monotonic()  # the frames of a message come together
+        frames = self.socket.recv_multipart(zmq.NOBLOCK) if self.socket.rcvmore else [b""]
+        if topic.startswith(_SYNC):
+            return Arrival(frames[-1], now, greeting=True)
+        told = len(frames) == _WITH_SPREAD and len(frames[0]) == _SPREAD.size
+        return Arrival(frames[-1], now, _SPREAD.unpack(frames[0])[0] if told else 0.0)
+
     def receive(self, limit: int = 1000) -> list[Arrival]:
-        """What has arrived, oldest first, stamped and not decoded, without waiting."""
+        """What has arrived, oldest first, without waiting."""
         found: list[Arrival] = []
-        while len(found) < limit:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            now = time.monotonic()
-            if frames[0].startswith(_SYNC):
-                found.append(Arrival(frames[-1], now, greeting=True))
-                continue
-            told = len(frames) == _WITH_SPREAD and len(frames[1]) == _SPREAD.size
-            found.append(Arrival(frames[-1], now, _SPREAD.unpack(frames[1])[0] if told else 0.0))
+        while len(found) < limit and self.socket.poll(0):
+            found.append(self.next())
         return found
 
     def decoded(self, arrival: Arrival) -> Bar | None:

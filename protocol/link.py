@@ -1,8 +1,7 @@
 """A child's link to the supervisor: Hello, heartbeats, messages and history over the bus, on one thread.
 
 The main loop never waits for it. It connects again by itself, says Hello on every connection, and sends
-again what was not acknowledged. A bot gives it the market socket too (`watch`), so that it has one extra
-thread in all.
+again what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -74,8 +73,6 @@ class BusLink(threading.Thread):
         self._wake = WakeFd()
         self._outbox: deque[Message] = deque()
         self._rows = HistoryRows()
-        self._watched: dict[Any, Callable[[], None]] = {}
-        self._watch_new: deque[tuple[Any, Callable[[], None]]] = deque()
         self._interval = spec.heartbeat_interval
         self._beat_seq = 0
         self._beat_due = 0.0
@@ -85,7 +82,6 @@ class BusLink(threading.Thread):
         self._again = False
         self._alone_since: float | None = time.monotonic()
         self._stop_at: float | None = None
-        self._alarm: tuple[float, WakeFd] | None = None
 
     # --- for the main loop, and any other thread ---------------------------------------------------
 
@@ -98,23 +94,6 @@ class BusLink(threading.Thread):
         """Add a row to the bot's history. Kept and sent again until the supervisor has committed it."""
         self._rows.add(action, text, data)
         self._wake.set()
-
-    def watch(self, source: Any, callback: Callable[[], None]) -> None:
-        """Poll a ZeroMQ socket (or descriptor) on this thread too; `callback` runs here when it is readable.
-
-        From now on the socket belongs to this thread, which also closes it at the end.
-        """
-        self._watch_new.append((source, callback))
-        self._wake.set()
-
-    def wake_after(self, seconds: float, wake: WakeFd) -> None:
-        """Wake somebody in so many seconds, or when an earlier call says so. For callbacks, on this thread."""
-        if seconds <= 0:
-            wake.set()
-            return
-        due = time.monotonic() + seconds
-        if self._alarm is None or due < self._alarm[0]:
-            self._alarm = due, wake
 
     def greet_again(self) -> None:
         """Say Hello once more, as after a new connection: what the supervisor tells at a Hello is wanted anew."""
@@ -145,26 +124,16 @@ class BusLink(threading.Thread):
         with self._sockets() as (bus, monitor, poller):
             while not self._finished():
                 ready: dict[Any, int] = dict(poller.poll(math.ceil(self._timeout() * 1000)))
-                for source, callback in self._watched.items():  # first: what comes there is stamped
-                    if source in ready:
-                        _guarded(callback)
                 if self._wake.fileno() in ready:
                     self._wake.clear()
-                    self._register(poller)
                 if monitor in ready:
                     self._read_monitor(monitor)
                 if bus in ready:
                     self._read_bus(bus)
-                self._ring()
                 self._write(bus)
                 if self._tick is not None and time.monotonic() >= self._tick_due:
                     self._tick_due = time.monotonic() + self._interval
                     _guarded(self._tick)
-
-    def _ring(self) -> None:
-        if self._alarm is not None and time.monotonic() >= self._alarm[0]:
-            (_, wake), self._alarm = self._alarm, None
-            wake.set()
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes], zmq.Poller]]:
@@ -178,22 +147,12 @@ class BusLink(threading.Thread):
         poller = zmq.Poller()
         for source in (self._wake.fileno(), monitor, bus):
             poller.register(source, zmq.POLLIN)
-        self._register(poller)
         try:
             yield bus, monitor, poller
         finally:
             bus.disable_monitor()
             left = (self._stop_at or 0.0) - time.monotonic()
             bus.close(linger=int(1000 * min(max(left, 0.1), 2.0)))
-            for source in self._watched:
-                if isinstance(source, zmq.Socket):
-                    source.close(linger=0)
-
-    def _register(self, poller: zmq.Poller) -> None:
-        while self._watch_new:
-            source, callback = self._watch_new.popleft()
-            self._watched[source] = callback
-            poller.register(source, zmq.POLLIN)
 
     def _finished(self) -> bool:
         if self._stop_at is None:
@@ -208,7 +167,7 @@ class BusLink(threading.Thread):
             due = time.monotonic() + 0.01  # the pipe is full: try again soon
         if self._stop_at is not None:
             due = min(due, self._stop_at)
-        due = min(due, self._tick_due, self._alarm[0] if self._alarm is not None else float("inf"))
+        due = min(due, self._tick_due)
         return min(max(0.0, due - time.monotonic()), 60.0)
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:

@@ -11,7 +11,7 @@ from protocol.errors import REFUSED, StablehandError
 #: Open files of the supervisor: its own, and for each child a bus connection, a pidfd and what it opens in passing.
 _OWN_FILES: Final = 128
 _FILES_EACH: Final = 3
-#: Tasks (threads) of the installation: a bot has its main thread, the link and those of ZeroMQ.
+#: Tasks (threads) of the installation: a bot has its main thread, the link, the market and those of ZeroMQ.
 _OWN_TASKS: Final = 64
 _TASKS_EACH: Final = 6
 _MOST_FILES: Final = 1 << 16

@@ -16,10 +16,11 @@ import pytest
 import zmq
 
 import broker.feed
-from broker.feed import Arrival, Follower, Greeting, MarketFeed
+from botproc.receiver import Receiver
+from broker.feed import Arrival, Follower, Greeting, MarketFeed, spread_frame
 from broker.gateway.hub import Hub
 from broker.gateway.sockets import Sockets
-from protocol.link import BusLink
+from protocol import topics
 from protocol.messages import Attached
 from protocol.progress import Progress
 from protocol.spec import RunSpec
@@ -199,31 +200,47 @@ def test_a_connection_that_died_without_a_word_is_made_anew_and_greeted(
     sockets.close()
 
 
-def test_the_main_loop_is_woken_when_it_is_its_turn(context: zmq.Context[Any], tmp_path: Path) -> None:
-    wake, source = WakeFd(), WakeFd()
-    link = BusLink(context, spec(tmp_path, 1), Progress(), lambda message: None, dict)
-    called: list[float] = []
+def test_the_main_loop_is_woken_when_it_is_its_turn(tmp_path: Path) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.linger = 0
+        where = spec(tmp_path, 1).model_copy(update={"market": "inproc://market"})
+        publisher.bind(where.market)
+        feed, wake = MarketFeed(context, where, "EURUSD", "H1"), WakeFd()
+        came: list[Arrival] = []
 
-    def callback() -> None:
-        source.clear()
-        called.append(time.monotonic())
-        link.wake_after(0.2 if len(called) == 1 else 0.0, wake)
+        def take(arrival: Arrival) -> float | None:
+            came.append(arrival)
+            if len(came) == 2:
+                raise RuntimeError("one that fails must not make the bot deaf")
+            return {1: 0.3, 3: 0.0}.get(len(came))
 
-    link.watch(source.fileno(), callback)
-    link.start()
-    poller = zmq.Poller()
-    poller.register(wake.fileno(), zmq.POLLIN)
-    try:
-        source.set()
-        assert poller.poll(10_000), "never woken"
-        assert time.monotonic() - called[0] >= 0.2
-        wake.clear()
-        source.set()
-        assert poller.poll(10_000) and len(called) == 2
-        wake.clear()
-        assert not poller.poll(300), "woken once for each"
-    finally:
-        link.stop(0.1)
+        receiver = Receiver(feed, take, wake)
+        receiver.start()
+        try:
+            for _ in range(2):
+                assert publisher.poll(10_000) and publisher.recv()
+            topic = topics.bar("EURUSD", "H1")
+
+            def woken(milliseconds: int) -> bool:
+                found = bool(select.select([wake.fileno()], [], [], milliseconds / 1000)[0])
+                wake.clear()
+                return found
+
+            publisher.send_multipart([topic, spread_frame(0.5), b"bar"])
+            assert woken(10_000), "never woken"
+            assert time.monotonic() - came[0].received >= 0.3 and (came[0].frame, came[0].spread) == (b"bar", 0.5)
+            publisher.send(topic)  # no bar at all
+            publisher.send_multipart([topic, b"bar"])
+            assert woken(10_000) and [one.frame for one in came[1:]] == [b"", b"bar"]
+            publisher.send_multipart([topic, b"bar"])
+            eventually(lambda: len(came) == 4)
+            assert not woken(300), "for what needs no waking nobody is woken"
+        finally:
+            publisher.close()
+            receiver.stop(context)
+    assert not receiver.is_alive() and feed.socket.closed
+    eventually(lambda: context.closed, 5)
 
 
 def test_what_a_bot_saw_of_its_last_bar_stands_in_its_heartbeats() -> None:

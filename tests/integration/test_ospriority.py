@@ -88,8 +88,12 @@ import encodings.ascii, os, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
 from supervisor.runtime import ospriority
 os.setgid(65534), os.setuid(65534)
-children = [subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True) for _ in range(3)]
+children = [
+    subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) for _ in "123"
+]
 try:
+    for child in children:  # in the midst of its exec it still is root's to the kernel, since we were
+        child.stdin.write(b"up\\n"), child.stdin.flush(), child.stdout.readline()
     late = 0
     for child in children:
         while not ospriority.lower_session(child.pid, 5):

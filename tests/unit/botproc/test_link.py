@@ -210,22 +210,3 @@ def test_stop_flushes_what_is_queued_and_ends_the_thread(pair: tuple[Bus, Child]
     stopper.join(5)
     assert [b.reason for b in bus.all(Bye)] == [str(n) for n in range(300)]
     assert not child.link.is_alive()
-
-
-def test_a_watched_socket_is_served_by_the_same_thread(context: zmq.Context[Any], pair: tuple[Bus, Child]) -> None:
-    _, child = pair
-    receive, send = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    receive.bind("inproc://market")
-    send.connect("inproc://market")
-    seen: list[tuple[bytes, str]] = []
-
-    def take() -> None:
-        seen.append((receive.recv(zmq.NOBLOCK), threading.current_thread().name))
-        raise RuntimeError("a callback that fails must not end the link")
-
-    child.link.watch(receive, take)
-    send.send(b"a")
-    eventually(lambda: len(seen) == 1)
-    send.send(b"b")
-    eventually(lambda: seen == [(b"a", "link"), (b"b", "link")])
-    send.close(0)
