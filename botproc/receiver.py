@@ -68,5 +68,7 @@ class Receiver(threading.Thread):
     def stop(self, context: zmq.Context[Any]) -> None:
         """Terminate the context, whose other sockets are closed by now: that ends the wait for the next bar."""
         # `term` waits for every socket. One that somebody left open must not keep a bot from its end.
-        threading.Thread(target=context.term, name="term", daemon=True).start()
+        ender = threading.Thread(target=context.term, name="term", daemon=True)
+        ender.start()
         self.join(_LONGEST_STOP)
+        ender.join(_LONGEST_STOP)  # afterwards no thread is left: who forks later counts them

@@ -202,6 +202,7 @@ def test_a_connection_that_died_without_a_word_is_made_anew_and_greeted(
 
 def test_the_main_loop_is_woken_when_it_is_its_turn(tmp_path: Path) -> None:
     context: zmq.Context[Any] = zmq.Context()
+    before = threading.active_count()
     with context.socket(zmq.XPUB) as publisher:
         publisher.linger = 0
         where = spec(tmp_path, 1).model_copy(update={"market": "inproc://market"})
@@ -239,8 +240,8 @@ def test_the_main_loop_is_woken_when_it_is_its_turn(tmp_path: Path) -> None:
         finally:
             publisher.close()
             receiver.stop(context)
-    assert not receiver.is_alive() and feed.socket.closed
-    eventually(lambda: context.closed, 5)
+    assert not receiver.is_alive() and feed.socket.closed and context.closed
+    assert threading.active_count() == before
 
 
 def test_what_a_bot_saw_of_its_last_bar_stands_in_its_heartbeats() -> None:
