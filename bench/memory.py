@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.installation import Installation, installation
+from bench.installation import QUIET, Installation, installation
+from bench.memgroup import Taken, memory_group
 from bench.part import Figures, Part, Row, judged, judged_table, say, spread
-from bench.peers.measure import available, pss
+from bench.peers.measure import pss
 from bench.peers.stable import parts_of
 
 _BOTS: Final = 100
@@ -22,50 +25,57 @@ _LOOK_SECONDS: Final = 600.0
 
 
 def measure(folder: Path, count: int, minutes: float) -> Figures:
-    """Per bot, in MB: growth of MemAvailable and shares (PSS), both with everything that is not a bot, and USS.
+    """Per bot, in MB: what is taken and shares (PSS), both with everything that is not a bot, and USS.
 
     `idle`: on a quiet market, after the first cycle. `after_cycles`: after fifty more, two bars a second. `long`:
     after so many minutes of a bar in ten seconds, with a look every ten minutes; left out for 0 minutes.
     """
     found: Figures = {"bots": count, "minutes": minutes}
-    before = available()
-    with installation(folder / "memory-idle", count) as running:
+    with _counted(folder / "memory-idle", count) as (running, taken):
         running.start_all()
         running.wait_cycles()
         time.sleep(_SETTLE)
-        found["idle"] = _looked_at(running, before)
+        found["idle"] = _looked_at(running, taken)
     few = min(count, 20)
-    before = available()
-    with installation(folder / "memory-moving", few, bars_per_second=2.0) as running:
+    with _counted(folder / "memory-moving", few, bars_per_second=2.0) as (running, taken):
         running.start_all()
         running.wait_cycles(_CYCLES)
-        found["after_cycles"] = _looked_at(running, before)
+        found["after_cycles"] = _looked_at(running, taken)
     if minutes:
         found["long"] = _long(folder / "memory-long", count, minutes)
     return found
 
 
 def _long(folder: Path, count: int, minutes: float) -> Figures:
-    before = available()
-    with installation(folder, count, bars_per_second=_SLOW_BARS) as running:
+    with _counted(folder, count, bars_per_second=_SLOW_BARS) as (running, taken):
         running.start_all()
         running.wait_cycles()
         began = time.monotonic()
         looks: list[Figures] = []
         while (left := began + minutes * 60 - time.monotonic()) > 0:
             time.sleep(min(left, _LOOK_SECONDS))
-            look = _looked_at(running, before)
+            look = _looked_at(running, taken)
             looks.append({"minutes": (time.monotonic() - began) / 60, "uss": look["uss"]["median"]})
             say(f"after {looks[-1]['minutes']:.0f} minutes: USS {looks[-1]['uss']:.2f} MB")
         return look | {"looks": looks}
 
 
-def _looked_at(running: Installation, before: float) -> Figures:
+@contextmanager
+def _counted(folder: Path, count: int, bars_per_second: float = QUIET) -> Iterator[tuple[Installation, Taken]]:
+    """An installation, and what all of it takes."""
+    with memory_group() as taken, ExitStack() as stack:
+        with taken.joined():
+            running = stack.enter_context(installation(folder, count, bars_per_second))
+        yield running, taken
+
+
+def _looked_at(running: Installation, taken: Taken) -> Figures:
     bots = running.bots()
     parts = list(parts_of(running).values())
     rows = running.client.request("status")
     return {
-        "taken": (before - available()) / len(bots),
+        "taken": taken.mb() / len(bots),
+        "by": taken.by,
         "shares": pss([*(one.pid for one in bots), *parts]) / len(bots),
         "uss": spread([one.memory_full_info().uss / 1e6 for one in bots]),
         "cycles": statistics.median(row["cycles"] for row in rows),
@@ -83,7 +93,7 @@ def _show(figures: Figures) -> str:
     for key, what in when:
         value = figures[key]
         most = None if key == "after_cycles" else 10.0  # twenty bots bear all that is not a bot: no measure of one
-        found.append(judged(f"{what}: MemAvailable taken / bots, all included", value["taken"], most, "MB"))
+        found.append(judged(f"{what}: taken / bots ({value['by']}), all included", value["taken"], most, "MB"))
         found.append((f"{what}: the same by shares (PSS)", f"{value['shares']:.1f} MB", "", ""))
         found.append(judged(f"{what}: private memory (USS), median", value["uss"]["median"], 7.0, "MB"))
         found.append((f"{what}: private memory (USS), largest", f"{value['uss']['max']:.1f} MB", "", ""))
