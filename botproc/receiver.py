@@ -7,7 +7,6 @@ arrival and the stamp is what the last of them waits for: here it is one call th
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -53,17 +52,16 @@ class Receiver(threading.Thread):
             self._feed.close()
 
     def _next(self) -> None:
-        if self._due is not None:
-            left = self._due - time.monotonic()
-            if left <= 0.0 or not self._feed.socket.poll(math.ceil(left * 1000)):
-                self._due = None
-                self._wake.set()
-                return
-        arrival = self._feed.next()
+        due = self._due
+        arrival = self._feed.next(None if due is None else max(0.0, due - time.monotonic()))
+        if arrival is None:
+            self._due = None
+            self._wake.set()
+            return
         after = self._take(arrival)
         if after is not None:
-            due = arrival.received + after
-            self._due = due if self._due is None else min(due, self._due)
+            at = arrival.received + after
+            self._due = at if due is None else min(at, due)
 
     def stop(self, context: zmq.Context[Any]) -> None:
         """Terminate the context, whose other sockets are closed by now: that ends the wait for the next bar."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import time
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import zmq
 
@@ -27,8 +28,7 @@ _SPREAD: Final = struct.Struct("<f")
 _WITH_SPREAD: Final = 2  # frames after the topic: spread, bar; older gateways send no spread
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A bar as it came: its frame, when it was received (monotonic), over how many seconds analyses are spread.
 
     With `greeting` it is no bar, but what a gateway says once to each who has subscribed (again).
@@ -83,25 +83,41 @@ class MarketFeed:
         pair = KeyPair(spec.public_key, spec.secret_key) if spec.public_key else None
         secure_client(self.socket, pair, spec.gateway_key)
         self.bad_frames = 0
+        self._wait = -1  # ZeroMQ's milliseconds, as the socket has it
         self.socket.connect(spec.market)
         self.socket.subscribe(topics.bar(symbol, timeframe))
         self.socket.subscribe(sync_topic(sync_name(spec.token)))
 
-    def next(self) -> Arrival:
-        """The next that arrives, stamped and not decoded. Waits for it. Raises zmq.ContextTerminated."""
-        topic = self.socket.recv()
+    def next(self, seconds: float | None = None) -> Arrival | None:
+        """The next that arrives, stamped and not decoded; waits for it, for so long at most (None: for ever).
+
+        None when nothing came. Raises zmq.ContextTerminated. When a candle closes this is what each of hundreds of
+        bots does, on processors that have their caches full of others: no call that is not needed.
+        """
+        socket = self.socket
+        wait = -1 if seconds is None else math.ceil(seconds * 1000)
+        if wait != self._wait:
+            socket.setsockopt(zmq.RCVTIMEO, wait)
+            self._wait = wait
+        try:
+            topic = socket.recv()
+        except zmq.Again:
+            return None
         now = time.monotonic()  # the frames of a message come together
-        frames = self.socket.recv_multipart(zmq.NOBLOCK) if self.socket.rcvmore else [b""]
+        frames = []
+        while socket.getsockopt(zmq.RCVMORE):
+            frames.append(socket.recv())
+        last = frames[-1] if frames else b""
         if topic.startswith(_SYNC):
-            return Arrival(frames[-1], now, greeting=True)
+            return Arrival(last, now, greeting=True)
         told = len(frames) == _WITH_SPREAD and len(frames[0]) == _SPREAD.size
-        return Arrival(frames[-1], now, _SPREAD.unpack(frames[0])[0] if told else 0.0)
+        return Arrival(last, now, _SPREAD.unpack(frames[0])[0] if told else 0.0)
 
     def receive(self, limit: int = 1000) -> list[Arrival]:
         """What has arrived, oldest first, without waiting."""
         found: list[Arrival] = []
-        while len(found) < limit and self.socket.poll(0):
-            found.append(self.next())
+        while len(found) < limit and (arrival := self.next(0.0)) is not None:
+            found.append(arrival)
         return found
 
     def decoded(self, arrival: Arrival) -> Bar | None:
