@@ -150,10 +150,10 @@ def test_a_beat_and_its_tick_share_one_wake_up(
         bus.welcome()
         eventually(lambda: len(bus.all(Heartbeat)) >= 3)
         beats, ticked, turned = len(bus.all(Heartbeat)), len(ticks), len(turns)
-        eventually(lambda: len(bus.all(Heartbeat)) >= beats + 12)
+        eventually(lambda: len(bus.all(Heartbeat)) >= beats + 24)
         more = len(bus.all(Heartbeat)) - beats
-        assert abs(len(ticks) - ticked - more) <= 2
-        assert len(turns) - turned <= more + 3
+        # The counts are not of one moment: two wake-ups for each would be twice as many.
+        assert len(turns) - turned <= 1.4 * more and len(ticks) - ticked >= 0.6 * more
     finally:
         child.link.stop(0.1)
         bus.close()
