@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import rawfork
-from bench.installation import Installation, installation
+from bench.installation import Installation
+from bench.memgroup import counted
 from bench.part import Figures, Part, markdown, numbers, say
 from bench.peers.measure import available, summary
 from bench.peers.stable import looked_at
@@ -62,14 +63,13 @@ def _one(folder: Path, size: int) -> Figures:
     found: dict[str, Any] = {
         "raw_fork": rawfork.measure(size, patience), "ticking_fork": rawfork.measure(size, patience, ticking=True)
     }  # fmt: skip
-    before = available()
-    with installation(folder, size) as running:
+    with counted(folder, size) as (running, taken):
         found["start"] = running.start_all(timeout=120.0 + 0.3 * size)
         running.wait_cycles(timeout=120.0 + 0.2 * size)
         time.sleep(_SETTLE)
-        looked = looked_at(running, size, before)
-        found |= {key: value for key, value in looked.items() if key != "verb"}
-        found["taken_gb"] = looked["mem_available_per_bot"] * size / 1000
+        found["taken_gb"] = taken.mb() / 1000
+        looked = looked_at(running, size, 0.0)
+        found |= {key: value for key, value in looked.items() if key not in ("verb", "mem_available_per_bot")}
         found["failed_starts"] = _failed(running)
     return found
 
@@ -86,7 +86,8 @@ def show(figures: Figures) -> str:
         (
             size, f"{one['start']:.2f} s", f"{one['raw_fork']:.2f} s", f"{one['start'] / one['raw_fork']:.2f} x",
             f"{one['ticking_fork']:.2f} s",
-            f"{one['failed_starts']:.0f}", f"{one['taken_gb']:.2f} GB", f"{one['mem_available_per_bot']:.1f} MB",
+            f"{one['failed_starts']:.0f}", f"{one['taken_gb']:.2f} GB",
+            f"{1000 * one['taken_gb'] / float(size):.1f} MB",
             f"{one['uss']:.1f} MB", f"{one['manager_pss']:.0f} MB", f"{one['cpu']:.1f} %",
             f"{one['one']['median']:.2f} / {one['one']['p99']:.2f} ms",
             f"{one['all']['median']:.1f} / {one['all']['p99']:.1f} ms",

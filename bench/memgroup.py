@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.installation import QUIET, Installation, installation
 from bench.peers.measure import available
 
 _MOUNTS: Final = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
@@ -58,7 +59,16 @@ class Taken:
 
 
 @contextmanager
-def memory_group() -> Iterator[Taken]:
+def counted(folder: Path, count: int, bars_per_second: float = QUIET) -> Iterator[tuple[Installation, Taken]]:
+    """An installation, and what all of it takes."""
+    with _memory_group() as taken, ExitStack() as stack:
+        with taken.joined():
+            running = stack.enter_context(installation(folder, count, bars_per_second))
+        yield running, taken
+
+
+@contextmanager
+def _memory_group() -> Iterator[Taken]:
     """A group for one installation, removed afterwards."""
     folder, home = _made()
     try:

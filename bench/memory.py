@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.installation import QUIET, Installation, installation
-from bench.memgroup import Taken, memory_group
+from bench.installation import Installation
+from bench.memgroup import Taken, counted
 from bench.part import Figures, Part, Row, judged, judged_table, say, spread
 from bench.peers.measure import pss
 from bench.peers.stable import parts_of
@@ -31,13 +29,13 @@ def measure(folder: Path, count: int, minutes: float) -> Figures:
     after so many minutes of a bar in ten seconds, with a look every ten minutes; left out for 0 minutes.
     """
     found: Figures = {"bots": count, "minutes": minutes}
-    with _counted(folder / "memory-idle", count) as (running, taken):
+    with counted(folder / "memory-idle", count) as (running, taken):
         running.start_all()
         running.wait_cycles()
         time.sleep(_SETTLE)
         found["idle"] = _looked_at(running, taken)
     few = min(count, 20)
-    with _counted(folder / "memory-moving", few, bars_per_second=2.0) as (running, taken):
+    with counted(folder / "memory-moving", few, bars_per_second=2.0) as (running, taken):
         running.start_all()
         running.wait_cycles(_CYCLES)
         found["after_cycles"] = _looked_at(running, taken)
@@ -47,7 +45,7 @@ def measure(folder: Path, count: int, minutes: float) -> Figures:
 
 
 def _long(folder: Path, count: int, minutes: float) -> Figures:
-    with _counted(folder, count, bars_per_second=_SLOW_BARS) as (running, taken):
+    with counted(folder, count, bars_per_second=_SLOW_BARS) as (running, taken):
         running.start_all()
         running.wait_cycles()
         began = time.monotonic()
@@ -58,15 +56,6 @@ def _long(folder: Path, count: int, minutes: float) -> Figures:
             looks.append({"minutes": (time.monotonic() - began) / 60, "uss": look["uss"]["median"]})
             say(f"after {looks[-1]['minutes']:.0f} minutes: USS {looks[-1]['uss']:.2f} MB")
         return look | {"looks": looks}
-
-
-@contextmanager
-def _counted(folder: Path, count: int, bars_per_second: float = QUIET) -> Iterator[tuple[Installation, Taken]]:
-    """An installation, and what all of it takes."""
-    with memory_group() as taken, ExitStack() as stack:
-        with taken.joined():
-            running = stack.enter_context(installation(folder, count, bars_per_second))
-        yield running, taken
 
 
 def _looked_at(running: Installation, taken: Taken) -> Figures:
