@@ -39,6 +39,7 @@ from protocol.wake import WakeFd
 
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
+_SUCCESSOR: Final = 3.0  # seconds that a refused run waits to be replaced
 _ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
 _ATTACH_LIMIT: Final = 15.0
 _FLUSH: Final = 0.5
@@ -170,10 +171,20 @@ class BotRun:
                 self._wait(0.05)
             except AttachDenied as error:
                 self._report("ERROR", f"the gateway refuses this bot: {error.line()}", {})
+                self._await_successor()
                 raise _End(EXIT_STRATEGY, f"the gateway refuses this bot: {error.line()}") from None
             else:
                 self._told_waiting = ""
                 return attached
+
+    def _await_successor(self) -> None:
+        """A supervisor that has lost its memory begins with old epochs, which the gateway refuses; it hears of that as
+        well, and puts a run with a higher one in this one's place. One that had ended by itself would stay down.
+        """
+        until = time.monotonic() + _SUCCESSOR
+        while (left := until - time.monotonic()) > 0:
+            self._progress.move(Phase.ATTACH, _ATTACH_LIMIT)
+            self._wait(left)
 
     def _just_closed(self, attached: Attached) -> bool:
         """Whether the last bar of the history closed so recently that it may still be decided on.

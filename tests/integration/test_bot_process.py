@@ -137,6 +137,16 @@ def test_a_bar_that_closes_ends_the_wait_for_those_that_start_too(scene: Scene) 
     eventually(lambda: "no mood" in scene.launchers.log(spec), what="a first cycle")
 
 
+def test_a_run_of_an_old_epoch_waits_to_be_replaced(scene: Scene) -> None:
+    """A supervisor that has lost its memory hears of the higher epoch as well, perhaps a moment later."""
+    scene.start()
+    assert scene.rig.supervisor.fence(1, 5, magic=10).ok
+    spec = scene.launch()
+    eventually(lambda: any("is old" in row.text for row in scene.rows("ERROR")), 10)
+    assert scene.do("stop").ok, "it is still there to be stopped"
+    assert scene.exit_code(spec) == 0
+
+
 def test_a_refused_hello_ends_it_with_76(scene: Scene) -> None:
     scene.start(gateway=False)
     spec = scene.launch()
