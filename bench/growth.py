@@ -68,8 +68,7 @@ def _one(folder: Path, size: int) -> Figures:
         running.wait_cycles(timeout=120.0 + 0.2 * size)
         time.sleep(_SETTLE)
         found["taken_gb"] = taken.mb() / 1000
-        looked = looked_at(running, size, 0.0)
-        found |= {key: value for key, value in looked.items() if key not in ("verb", "mem_available_per_bot")}
+        found |= {key: value for key, value in looked_at(running, size).items() if key != "verb"}
         found["failed_starts"] = _failed(running)
     return found
 

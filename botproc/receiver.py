@@ -52,8 +52,12 @@ class Receiver(threading.Thread):
             self._feed.close()
 
     def _next(self) -> None:
-        due = self._due
-        arrival = self._feed.next(None if due is None else max(0.0, due - time.monotonic()))
+        if self._due is not None and (left := self._due - time.monotonic()) > 0:
+            arrival = self._feed.next(left)
+        elif self._due is None:
+            arrival = self._feed.next()
+        else:
+            arrival = None  # it is due now: bars that come faster than they are taken must not put it off
         if arrival is None:
             self._due = None
             self._wake.set()
@@ -61,7 +65,7 @@ class Receiver(threading.Thread):
         after = self._take(arrival)
         if after is not None:
             at = arrival.received + after
-            self._due = at if due is None else min(at, due)
+            self._due = at if self._due is None else min(at, self._due)
 
     def stop(self, context: zmq.Context[Any]) -> None:
         """Terminate the context, whose other sockets are closed by now: that ends the wait for the next bar."""

@@ -40,6 +40,7 @@ from protocol.wake import WakeFd
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
 _SUCCESSOR: Final = 3.0  # seconds that a refused run waits to be replaced
+_LATE_AT_MOST: Final = 5.0  # seconds by which a start of many puts a decision off
 _ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
 _ATTACH_LIMIT: Final = 15.0
 _FLUSH: Final = 0.5
@@ -149,6 +150,8 @@ class BotRun:
         that closes meanwhile ends it.
         """
         until = time.monotonic() + self._spec.first_work_after
+        if self._market.window.last_time > self._decided:  # one that has just closed is to be decided on
+            until = min(until, time.monotonic() + _LATE_AT_MOST)
         if attached.position is not None or attached.lockstep:
             return
         while (left := until - time.monotonic()) > 0:

@@ -39,10 +39,7 @@ class Endpoints:
 
     def save(self, data_dir: Path) -> None:
         """Write `endpoints.json`, whole or not at all."""
-        target = data_dir / FILE
-        partial = target.with_suffix(".new")
-        partial.write_text(json.dumps(asdict(self), indent=1), "utf-8")
-        partial.replace(target)
+        _replace(data_dir / FILE, json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def load(data_dir: Path) -> Endpoints:
@@ -89,7 +86,12 @@ def _note(path: Path, text: str) -> None:
             return
     except (FileNotFoundError, ValueError):  # not there yet, or cut in a character
         pass
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(".new")
     partial.write_text(text, "utf-8")
     partial.replace(path)
 

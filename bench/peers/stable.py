@@ -32,7 +32,8 @@ def measure(folder: Path, count: int, *, whole: bool, timeout: float) -> dict[st
         if whole:
             running.wait_cycles()
             time.sleep(_SETTLE)
-            found |= looked_at(running, count, before)
+            found["mem_available_per_bot"] = (before - available()) / count
+            found |= looked_at(running, count)
             found["kills"] = _kills(running)
         return found
 
@@ -48,14 +49,13 @@ def parts_of(running: Installation) -> dict[str, int]:
     return found | ({"probe": probes[0]} if probes else {})
 
 
-def looked_at(running: Installation, count: int, before: float) -> dict[str, Any]:
+def looked_at(running: Installation, count: int) -> dict[str, Any]:
     """Memory, CPU and the times of status."""
     rows = running.client.request("status")
     pids = [row["pid"] for row in rows if row["pid"]]
     parts = parts_of(running)
     name = rows[-1]["name"]
     found: dict[str, Any] = {
-        "mem_available_per_bot": (before - available()) / count,
         "pss_per_bot": pss([*pids, *parts.values()]) / count,
         "uss": uss(pids[:: max(1, len(pids) // 20)]),
         "manager_pss": pss([parts["supervisor"]]),

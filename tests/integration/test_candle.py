@@ -244,6 +244,29 @@ def test_the_main_loop_is_woken_when_it_is_its_turn(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_bars_that_come_without_a_pause_do_not_put_off_their_turn(tmp_path: Path) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    feed, wake = MarketFeed(context, spec(tmp_path, 1), "EURUSD", "H1"), WakeFd()
+    came: list[Arrival] = []
+
+    def endless(seconds: float | None = None) -> Arrival | None:
+        assert len(came) < 100, "never woken"
+        return Arrival(b"bar", time.monotonic())
+
+    feed.next = endless  # type: ignore[method-assign]
+
+    def take(arrival: Arrival) -> float:
+        came.append(arrival)
+        return 0.0
+
+    receiver = Receiver(feed, take, wake)
+    receiver._next()
+    receiver._next()
+    assert len(came) == 1 and select.select([wake.fileno()], [], [], 0)[0]
+    feed.close()
+    context.term()
+
+
 def test_what_a_bot_saw_of_its_last_bar_stands_in_its_heartbeats() -> None:
     progress = Progress()
     assert progress.beat(1, 0.0).bar_time == 0

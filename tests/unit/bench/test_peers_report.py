@@ -14,7 +14,7 @@ from bench.peers.measure import summary
 
 ONE: dict[str, Any] = {
     "start": 2.0, "raw_fork": 1.0, "ticking_fork": 1.2,
-    "taken_gb": 0.5, "mem_available_per_bot": 10.0, "uss": 5.0, "manager_pss": 60.0,
+    "taken_gb": 0.5, "uss": 5.0, "manager_pss": 60.0,
     "cpu": 1.0, "cpu_all_parts": 2.0, "one": {"median": 0.2, "p99": 0.4}, "all": {"median": 1.0, "p99": 2.0},
     "failed_starts": 0,
 }  # fmt: skip
