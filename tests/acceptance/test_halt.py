@@ -144,7 +144,8 @@ def test_with_the_supervisor_dead_and_the_bots_frozen_a_halt_flattens(stable: Ma
     told = eventually(lambda: [one for one in daemon.ask("history", bot="one") if "halted" in one["text"]], 20)
     assert "news" in told[-1]["text"]
     assert (positions(daemon), entries(daemon)) == ([], before)
-    assert daemon.ask("ping")["halts"] == ["halted (everything): news"]
+    # What it heard from the gateways it says to be NOT remembered until it has written it down itself.
+    eventually(lambda: daemon.ask("ping")["halts"] == ["halted (everything): news"])
     eventually(lambda: "all" in held_at(daemon, "supervisor.db"), 5)
     lifted = command(daemon, "resume-trading")
     assert (lifted.returncode, lifted.stdout) == (0, "lifted: all\n"), lifted.stderr
