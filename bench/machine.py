@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,10 @@ from typing import Any, Final
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+_FILES: Final = 200
+_QUICK: Final = 0.0002  # seconds
+_LOOK: Final = 30.0
+_INODES_REST: Final = 360.0
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 
@@ -50,11 +56,33 @@ def scratch() -> Iterator[Path]:
         if file_system(place) not in _IN_MEMORY:
             folder = Path(tempfile.mkdtemp(prefix="run-", dir=place))
             try:
+                quick_files(folder)
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             return
     sys.exit("bench: the checkout and the home folder are both in memory; a store there is no store on disk")
+
+
+def quick_files(folder: Path) -> None:
+    """Wait until new files in `folder` cost what they usually cost.
+
+    An ext4 without a journal does not give the inode of a deleted file away again for some minutes, and each new file
+    nearby searches past all of these: after thousands of deletions that is milliseconds a file.
+    """
+    until = time.monotonic() + _INODES_REST
+    for turn in itertools.count():
+        place = folder / f"files-{turn}"
+        place.mkdir()
+        began = time.perf_counter()
+        for number in range(_FILES):
+            (place / str(number)).touch()
+        each = (time.perf_counter() - began) / _FILES
+        if each <= _QUICK or time.monotonic() >= until:
+            return
+        text = f"a new file costs {each * 1000:.1f} ms here, as after many were deleted: waiting until that has passed"
+        print(text, file=sys.stderr, flush=True)
+        time.sleep(_LOOK)
 
 
 def _cpu() -> str:

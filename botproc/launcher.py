@@ -23,9 +23,10 @@ from typing import Final
 
 from botproc import child, logs, preload
 from botproc.children import Child, NotMade
+from botproc.collapse import collapse
 from botproc.connections import Connections
 from botproc.helper import Helper
-from botproc.packing import pack
+from botproc.packing import one_arena, pack
 from botproc.pollloop import PollLoop
 from botproc.prefault import Prefault
 from botproc.rehearsal import rehearse
@@ -203,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     _stand_alone()
     logs.for_daemon(options.log, generation=options.generation, pid=os.getpid())
+    one_arena()
     loaded = preload.Preload(options.module, options.path)
     loaded.load()
     preload.play(rehearse)
@@ -211,6 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     preload.freeze()
     pack()
+    collapse()
     prefault = Prefault()
     prefault.learn(trial(options.socket.parent))  # before it listens: who connects is answered at once
     try:

@@ -25,9 +25,21 @@ _MOST: Final = 50_000  # of one size; then there is no end to the holes, or this
 _SMALLEST_CHUNK: Final = 24
 _LARGEST_CHUNK: Final = 64 << 10
 
+_ARENA_MAX: Final = -8  # glibc's M_ARENA_MAX
+
 _kept: Final[list[Any]] = []
 
 log = logging.getLogger("stablehand.preload")
+
+
+def one_arena() -> None:
+    """Let all threads of this process, and of its children, allocate from one heap (glibc; nothing elsewhere).
+
+    Each thread of a child would otherwise map a heap of its own and write to pages of its own there. They hold Python's
+    lock most of the time, so they rarely wait for each other here.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_ARENA_MAX, 1)
 
 
 def pack() -> None:

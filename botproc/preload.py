@@ -197,9 +197,10 @@ def _warm_up() -> None:
     """Do once what every child would do first: build caches, resolve lazy imports."""
     import pandas as pd
 
-    from protocol.process import kernel_boot_id
+    from protocol.process import adopt_orphans, kernel_boot_id
 
     kernel_boot_id()
+    adopt_orphans()  # a launcher does, and each child after it: libc is looked up for it once
     time.strftime("%Y", time.gmtime(0))
     pd.DataFrame({"time": pd.to_datetime([0], unit="s", utc=True), "close": [1.0]}).iloc[-1:]
 

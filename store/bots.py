@@ -9,15 +9,18 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from store.errors import StoreConflict
+from store.prepared import Prepared
 from store.tables import bots
 
 Kind = Literal["bot", "gateway"]
 
 _SELECT = select(bots).order_by(bots.c.id)
-_RESERVE = (
-    update(bots)
-    .where(bots.c.id == bindparam("which"), bots.c.last_epoch < bindparam("ceiling"))
-    .values(last_epoch=bindparam("ceiling"))
+_RESERVE = Prepared(
+    lambda _conn: (
+        update(bots)
+        .where(bots.c.id == bindparam("which"), bots.c.last_epoch < bindparam("ceiling"))
+        .values(last_epoch=bindparam("ceiling"))
+    )
 )
 
 
@@ -97,9 +100,7 @@ def remove(conn: Connection, bot_id: int, at: float) -> None:
 
 def reserve_epochs(conn: Connection, ceilings: Mapping[int, int]) -> None:
     """Epochs up to these may be used without asking again. A ceiling never sinks."""
-    if not ceilings:
-        return
-    conn.execute(_RESERVE, [{"which": bot_id, "ceiling": ceiling} for bot_id, ceiling in ceilings.items()])
+    _RESERVE.run(conn, [{"which": bot_id, "ceiling": ceiling} for bot_id, ceiling in ceilings.items()])
 
 
 def last_epochs(conn: Connection) -> dict[int, int]:

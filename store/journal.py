@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
 
+from store.prepared import Prepared
 from store.tables import journal
 
 HISTORY: Final = "history"
@@ -48,6 +49,18 @@ _INSERT = insert(journal)
 _INSERT_MANY = insert(journal).returning(journal.c.seq, sort_by_parameter_order=True)
 _COLUMNS = [journal.c[name] for name in JournalRow.__dataclass_fields__]
 _Key = tuple[int | None, int | None, int | None]
+_OF_RUN = select(journal.c.run_seq).where(
+    journal.c.bot_id == bindparam("bot_id"),
+    journal.c.epoch == bindparam("epoch"),
+    journal.c.run_seq.between(bindparam("lowest"), bindparam("highest")),
+)
+_HERE = Prepared(
+    lambda _conn: select(journal.c.seq).where(
+        journal.c.bot_id == bindparam("bot_id"),
+        journal.c.epoch == bindparam("epoch"),
+        journal.c.run_seq == bindparam("run_seq"),
+    )
+)
 
 
 def append(conn: Connection, rows: Sequence[NewRow]) -> list[int]:
@@ -137,18 +150,19 @@ def _key(row: NewRow) -> _Key:
 
 
 def _known(conn: Connection, keys: list[_Key]) -> set[_Key]:
-    """Which of the keys are written already. Asked for run by run: the rows of a run are dense."""
+    """Which of the keys are written already; the many of one run in one question, for they are dense."""
     found: set[_Key] = set()
     spans: dict[tuple[int | None, int | None], list[int]] = {}
     for bot_id, epoch, run_seq in keys:
         spans.setdefault((bot_id, epoch), []).append(run_seq or 0)
     for (bot_id, epoch), counts in spans.items():
-        query = select(journal.c.run_seq).where(
-            journal.c.bot_id == bot_id,
-            journal.c.epoch == epoch,
-            journal.c.run_seq.between(min(counts), max(counts)),
-        )
-        found.update((bot_id, epoch, run_seq) for run_seq in conn.execute(query).scalars())
+        if len(counts) == 1:
+            key = {"bot_id": bot_id, "epoch": epoch, "run_seq": counts[0]}
+            if _HERE.first(conn, key) is not None:
+                found.add((bot_id, epoch, counts[0]))
+            continue
+        limits = {"bot_id": bot_id, "epoch": epoch, "lowest": min(counts), "highest": max(counts)}
+        found.update((bot_id, epoch, run_seq) for run_seq in conn.execute(_OF_RUN, limits).scalars())
     return found
 
 

@@ -94,7 +94,24 @@ def _upsert_results(conn: Connection) -> Executable:
     )
 
 
-# What every order runs.
+def _upsert_fence(conn: Connection) -> Executable:
+    statement = insert_for(conn, fences)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["bot_id"],
+        set_={
+            "epoch": new.epoch,
+            "alive": case((fences.c.epoch < new.epoch, new.alive), else_=fences.c.alive & new.alive),
+            "magic": new.magic,
+            "name": new.name,
+        },
+        where=fences.c.epoch <= new.epoch,
+    )
+
+
+# What every start runs, and every order.
+_FENCE: Final = Prepared(_upsert_fence)
+_FENCED: Final = Prepared(lambda _conn: select(fences).where(fences.c.bot_id == bindparam("bot")))
 _INTENT_FIELDS: Final = tuple(OrderIntent.__dataclass_fields__)
 _RESULT_FIELDS: Final = tuple(ResultRow.__dataclass_fields__)
 _ADD_INTENTS: Final = Prepared(lambda _conn: insert(order_intents))
@@ -124,21 +141,11 @@ def set_fence(conn: Connection, bot_id: int, epoch: int, alive: bool, magic: int
     An epoch never sinks: a lower one changes nothing, and the answer shows the higher. An epoch that was
     fenced dead stays dead, whatever comes late.
     """
-    statement = insert_for(conn, fences).values(bot_id=bot_id, epoch=epoch, alive=alive, magic=magic, name=name)
-    new = statement.excluded
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=["bot_id"],
-            set_={
-                "epoch": new.epoch,
-                "alive": case((fences.c.epoch < new.epoch, new.alive), else_=fences.c.alive & new.alive),
-                "magic": new.magic,
-                "name": new.name,
-            },
-            where=fences.c.epoch <= new.epoch,
-        )
-    )
-    return FenceRow(*conn.execute(select(fences).where(fences.c.bot_id == bot_id)).one())
+    _FENCE.run(conn, [{"bot_id": bot_id, "epoch": epoch, "alive": alive, "magic": magic, "name": name}])
+    found = _FENCED.first(conn, {"bot": bot_id})
+    assert found is not None
+    bot, stands, lives, number, called = found
+    return FenceRow(bot, stands, bool(lives), number, called)
 
 
 def fences_all(conn: Connection) -> dict[int, FenceRow]:

@@ -1,9 +1,10 @@
-"""Statements of the order path, at the driver's price.
+"""Statements of the order path, and of a bot's start, at the driver's price.
 
 SQLAlchemy Core is the rule in every store, and it makes these statements too, for SQLite and PostgreSQL alike.
 But three transactions stand between an order and its answer, and there `Connection.execute` costs more than
 SQLite itself: 0.1 to 0.4 ms a statement (cache key, context, result), against 0.01 to 0.02 ms by the driver's
-cursor. So what runs with every order is compiled once and handed to the driver; all the rest uses Core.
+cursor. So what runs with every order, and with each start of hundreds at once, is compiled once and handed to the
+driver; all the rest uses Core.
 """
 
 from __future__ import annotations

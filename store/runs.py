@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from store.prepared import Prepared
 from store.tables import runs
 
 
@@ -49,11 +50,15 @@ class RunRow:
     reason: str | None
 
 
-_INSERT = insert(runs)
-_IDENTITY = (
-    update(runs)
-    .where(runs.c.token == bindparam("which"))
-    .values({name: bindparam(name) for name in ("pid", "boot_id", "start_ticks", "launcher", "code_hash")})
+_INTENT_COLUMNS = ("bot_id", "epoch", "token", "intended_at", "public_key")
+_IDENTITY_COLUMNS = ("pid", "boot_id", "start_ticks", "launcher", "code_hash")
+_INSERT = Prepared(lambda _conn: insert(runs).values({name: bindparam(name) for name in _INTENT_COLUMNS}))
+_IDENTITY = Prepared(
+    lambda _conn: (
+        update(runs)
+        .where(runs.c.token == bindparam("which"))
+        .values({name: bindparam(name) for name in _IDENTITY_COLUMNS})
+    )
 )
 _END = (
     update(runs)
@@ -64,18 +69,8 @@ _END = (
 
 def record_intents(conn: Connection, intents: Sequence[Intent]) -> None:
     """Remember launches before they happen. Raises StoreConflict for a token or (bot, epoch) used before."""
-    rows = [
-        {
-            "bot_id": one.bot_id,
-            "epoch": one.epoch,
-            "token": one.token,
-            "intended_at": one.at,
-            "public_key": one.public_key,
-        }
-        for one in intents
-    ]
-    if rows:
-        conn.execute(_INSERT, rows if len(rows) > 1 else rows[0])
+    rows = [(one.bot_id, one.epoch, one.token, one.at, one.public_key) for one in intents]
+    _INSERT.run(conn, [dict(zip(_INTENT_COLUMNS, row, strict=True)) for row in rows])
 
 
 def record_identity(
@@ -86,7 +81,7 @@ def record_identity(
         "which": token, "pid": pid, "boot_id": boot_id, "start_ticks": start_ticks, "launcher": launcher,
         "code_hash": code_hash,
     }  # fmt: skip
-    conn.execute(_IDENTITY, values)
+    _IDENTITY.run(conn, [values])
 
 
 def record_end(conn: Connection, token: str, at: float, status: int, cause: str, reason: str) -> bool:

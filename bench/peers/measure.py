@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -36,12 +37,11 @@ _MB: Final = 1e6
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for the name of a unix socket."""
+    """A folder whose path leaves room for the name of a unix socket; it goes when the bench ends, not between two
+    measures (see `bench.machine.quick_files`)."""
     folder = Path(tempfile.mkdtemp(prefix="sh-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    yield folder
 
 
 def available() -> float:

@@ -15,8 +15,9 @@ from supervisor.policy.states import Cause, State
 from supervisor.runtime import clock
 from supervisor.runtime.registry import Record, Registry
 
-_LOOK: Final = 0.005  # seconds between two looks while somebody waits,
-_LOOKED_AT: Final = 200  # and as much again for each so many: a look goes over all that wait or are under way
+_LOOK: Final = 0.005  # seconds between two looks while somebody waits
+_LOOKED_AT: Final = 64  # of those under way, the oldest so many are looked at: they arrive about in their order
+_SWEEP: Final = 0.1  # seconds between two looks at all of them, and at all that wait
 _LOOK_LATER: Final = 0.1  # while nothing may start anyway
 _BATCH: Final = 4  # a commit for each start alone would cost more than the wait: a part of the window at a time
 
@@ -44,6 +45,7 @@ class Admitting:
         self._queue: list[tuple[int, int, RecordIntent]] = []
         self._names: set[int] = set()  # bots in the queue
         self._under_way: dict[int, int] = {}  # bot -> epoch
+        self._swept = float("-inf")
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
     def reason(self, bot_id: int) -> str:
@@ -65,8 +67,11 @@ class Admitting:
     def _look(self) -> None:
         self._timer = None
         now = clock.now()
-        self._settle(now)
-        self._drop_unwanted()
+        whole = now >= self._swept + _SWEEP
+        if whole:
+            self._swept = now
+            self._drop_unwanted()
+        self._settle(now, len(self._under_way) if whole else _LOOKED_AT)
         means = self._means()
         self.gate = self.gate.lagging(means.lag, now)
         waiting, under_way = len(self._queue), len(self._under_way)
@@ -76,19 +81,20 @@ class Admitting:
         for _ in range(allowed):
             _, _, instruction = heapq.heappop(self._queue)
             self._names.discard(instruction.bot_id)
-            record = self._registry.by_id.get(instruction.bot_id)
-            if record is not None:
-                self._under_way[record.bot_id] = instruction.epoch
-                self.start(record, instruction)
+            record = self._wanted(instruction)
+            if record is None:
+                self._refuse(instruction)
+                continue
+            self._under_way[record.bot_id] = instruction.epoch
+            self.start(record, instruction)
         if self._queue:
-            many = (len(self._queue) + len(self._under_way)) // _LOOKED_AT
-            later = _LOOK * (1 + many) if self._under_way else _LOOK_LATER
+            later = _LOOK if self._under_way else _LOOK_LATER
             self._timer = asyncio.get_running_loop().call_later(later, self._look)
 
-    def _settle(self, now: float) -> None:
-        """Who came up, and whose process could not be made."""
+    def _settle(self, now: float, most: int) -> None:
+        """Who came up, and whose process could not be made; of the `most` that are longest under way."""
         arrived, failed = 0, False
-        for bot_id, epoch in list(self._under_way.items()):
+        for bot_id, epoch in list(itertools.islice(self._under_way.items(), most)):
             record = self._registry.by_id.get(bot_id)
             run = record.run if record is not None else None
             silent = run is not None and run.epoch == epoch and not run.ended and not run.beat_at
@@ -104,7 +110,7 @@ class Admitting:
             self.gate = self.gate.failed(now)
 
     def _drop_unwanted(self) -> None:
-        gone = [one for one in self._queue if self._unwanted(one[2])]
+        gone = [one for one in self._queue if self._wanted(one[2]) is None]
         if not gone:
             return
         numbers = {number for _, number, _ in gone}
@@ -112,9 +118,13 @@ class Admitting:
         heapq.heapify(self._queue)
         for _, _, instruction in gone:
             self._names.discard(instruction.bot_id)
-            self._post(events.RecordFailed(instruction.bot_id, instruction.epoch, "no longer wanted",
-                                           cause_id=instruction.cause_id))  # fmt: skip
+            self._refuse(instruction)
 
-    def _unwanted(self, instruction: RecordIntent) -> bool:
+    def _wanted(self, instruction: RecordIntent) -> Record | None:
+        """The bot that is to start; None when it was told to stop or was removed meanwhile."""
         record = self._registry.by_id.get(instruction.bot_id)
-        return record is None or self._state_of(record) is State.STOPPING
+        return None if record is None or self._state_of(record) is State.STOPPING else record
+
+    def _refuse(self, instruction: RecordIntent) -> None:
+        cause = instruction.cause_id
+        self._post(events.RecordFailed(instruction.bot_id, instruction.epoch, "no longer wanted", cause_id=cause))

@@ -163,3 +163,71 @@ _FOREIGN = """
 def test_nothing_is_taken_where_objects_come_from_another_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONMALLOC", "malloc")
     assert _run(_FOREIGN)["megabytes"] < 20
+
+
+_HUGE = """
+    import json, os, re, sys
+    from pathlib import Path
+    from botproc.collapse import collapse
+
+    def kilobytes(name):
+        return int(re.search(name + r": +([0-9]+)", Path("/proc/self/smaps_rollup").read_text("utf-8"))[1])
+
+    kept = [bytearray(400) for _ in range(50_000)]
+    collapse()
+    huge = kilobytes("AnonHugePages")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        before = kilobytes("Private_Dirty")
+        for one in kept[::500]:
+            one[0] = 1
+        os.write(write, b"%d" % (kilobytes("Private_Dirty") - before))
+        os._exit(0)
+    os.waitpid(child, 0)
+    found = {"huge": huge, "copied": int(os.read(read, 20)), "changed": sum(one[0] for one in kept)}
+    print(json.dumps(found))
+"""
+
+
+def test_a_child_copies_small_pages_of_huge_ones() -> None:
+    found = _run(_HUGE)
+    if not found["huge"]:
+        pytest.skip("this kernel makes no huge pages when it is asked to (Linux 6.1 and later)")
+    assert found["huge"] >= 8192
+    assert found["changed"] == 0
+    assert 100 * 4 <= found["copied"] < 1500  # a hundred objects, 4 KB each, and what else a child touches
+
+
+_ARENAS = """
+    import json, sys, threading
+    from pathlib import Path
+    from botproc.packing import one_arena
+
+    if sys.argv[1] == "one":
+        one_arena()
+    met = threading.Barrier(5)
+    kept = []
+
+    def work():
+        met.wait()
+        kept.append([bytes(5000) for _ in range(100)])
+        met.wait()
+        met.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    met.wait()
+    met.wait()
+    spans = [line.split()[:2] for line in Path("/proc/self/maps").read_text("utf-8").splitlines()]
+    own = [span for span, rights in spans if rights == "rw-p" and int(span.split("-")[0], 16) % (64 << 20) == 0]
+    met.wait()
+    print(json.dumps({"arenas": len(own)}))
+"""
+
+
+def test_threads_share_one_heap() -> None:
+    if not _run(_ARENAS, "as it is")["arenas"]:
+        pytest.skip("this C library gives threads no heaps of their own")
+    assert _run(_ARENAS, "one")["arenas"] == 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from store import bots, journal, runs, views
 from store.database import Database, open_database
@@ -140,6 +141,33 @@ def test_history_said_twice_is_written_once(conn: Connection) -> None:
     assert [row.seq for row in journal.of_bot(conn, 1, 10)] == [1, 2, 3, 5]
     assert [row.seq for row in journal.of_bot(conn, 1, 2)] == [3, 5]
     assert [journal.last_run_seq(conn, 1, epoch) for epoch in (1, 2, 3)] == [3, 1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 150])
+def test_history_of_many_runs_said_twice_is_written_once(conn: Connection, count: int) -> None:
+    rows = [NewRow(1.0, "history", "START", "b", bot_id=bot, epoch=bot % 3, run_seq=bot % 5) for bot in range(count)]
+    first = journal.append(conn, rows[::2])
+    assert all(first)
+    again = journal.append(conn, [*rows, *rows])
+    assert [bool(seq) for seq in again] == [bool(at % 2) for at in range(count)] + [False] * count
+    assert len(journal.last(conn, 1000)) == count
+
+
+def test_what_is_written_already_is_found_by_an_index(conn: Connection) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(conn, "before_cursor_execute", note)
+    rows = [NewRow(1.0, "history", "x", "b", bot_id=bot, epoch=1, run_seq=1) for bot in range(5)]
+    journal.append(conn, [*rows, history(7), history(8)])
+    event.remove(conn, "before_cursor_execute", note)
+    for statement, parameters in asked:
+        if statement.startswith("SELECT"):
+            plan = [str(row[-1]) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not any(step.startswith("SCAN journal") for step in plan), plan
+            assert any("SEARCH journal USING" in step for step in plan), plan
 
 
 def test_a_row_comes_back_as_it_was_written(conn: Connection) -> None:

@@ -148,6 +148,24 @@ def test_who_is_no_longer_wanted_leaves_the_queue_unrecorded() -> None:
     asyncio.run(play())
 
 
+def test_those_that_come_up_behind_many_slow_ones_make_room_as_well() -> None:
+    async def play() -> None:
+        world = Starts(300, Means())
+        for number in world.states:
+            world.ask(number)
+        await world.until(100)
+        for number in world.started[-20:]:  # the oldest eighty hang
+            world.up(number)
+        await world.until(120)
+        world.states[min(set(world.states) - set(world.started))] = State.STOPPING
+        for number in list(world.started):
+            world.up(number)
+        await world.until(299)
+        assert len(world.posted) == 1 and world.gate.waiting == 0
+
+    asyncio.run(play())
+
+
 def test_failed_forks_narrow_the_gate() -> None:
     async def play() -> None:
         world = Starts(300, Means())
