@@ -67,16 +67,21 @@ def run_directory(data_dir: Path) -> Path:
     if len(os.fsencode(inside)) + _LONGEST_NAME <= _LONGEST_SOCKET_PATH:
         inside.mkdir(mode=0o700, parents=True, exist_ok=True)
         return inside
-    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]
-    import tempfile  # here: it brings the compression libraries along, and every short command pays for that
-
-    short = Path(tempfile.gettempdir()) / f"stablehand-{os.getuid() if hasattr(os, 'getuid') else 0}-{digest}"
+    short = short_run_directory(data_dir)
     short.mkdir(mode=0o700, exist_ok=True)
     status = short.stat()
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
         raise InvalidInput(f"{short} is not private to this user", hint="remove it, or use a shorter data_dir")
     _note(data_dir / "run.path", f"{short}\n")
     return short
+
+
+def short_run_directory(data_dir: Path) -> Path:
+    """Where the sockets are when the path of the data directory is too long for them; nothing is made."""
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]
+    import tempfile  # here: it brings the compression libraries along, and every short command pays for that
+
+    return Path(tempfile.gettempdir()) / f"stablehand-{os.getuid() if hasattr(os, 'getuid') else 0}-{digest}"
 
 
 def _note(path: Path, text: str) -> None:

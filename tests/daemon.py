@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from protocol.client import ControlClient
+from protocol.endpoints import short_run_directory
 from protocol.errors import StablehandError
 from tests.leaks import MARK, SHARED
 from tests.support import eventually
@@ -136,9 +137,7 @@ class Daemon:
     def processes(self) -> list[psutil.Process]:
         """Every living process of this installation: those that name its folder, and their children."""
         found: dict[int, psutil.Process] = {}
-        marks = [str(self.folder)]
-        with contextlib.suppress(OSError):
-            marks.append((self.data_dir / "run.path").read_text().strip())
+        marks = [str(self.folder), str(short_run_directory(self.data_dir))]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
@@ -173,8 +172,9 @@ class Daemon:
             for stream in (self.process.stdout, self.process.stderr):
                 if stream is not None:
                     stream.close()
-        with contextlib.suppress(OSError):  # most have their sockets inside the folder, which pytest removes
-            shutil.rmtree((self.data_dir / "run.path").read_text().strip())
+        # Most have their sockets inside the folder, which pytest removes. `run.path` is not asked: the test may have
+        # taken the data's disk away.
+        shutil.rmtree(short_run_directory(self.data_dir), ignore_errors=True)
 
 
 @contextlib.contextmanager
