@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from protocol.botconfig import AccountConfig
 from protocol.endpoints import Endpoints
 from protocol.keys import KeyPair, load_or_create
 from protocol.spec import RunSpec
 from supervisor.config import Config
+from supervisor.runtime import clock
 from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.registry import Record, Run
+
+_FRESH: Final = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class SpecMaker:
     installation: str
     endpoints: Endpoints
     cgroups: Cgroups
+    _places: dict[Path, tuple[float, str]] = field(default_factory=dict, repr=False)
 
     def bot(self, record: Record, run: Run, first_work_after: float = 0.0) -> RunSpec:
         """For a bot's run."""
@@ -122,12 +126,18 @@ class SpecMaker:
             heartbeat_interval=self.config.supervisor.heartbeat_interval_seconds,
             orphan_after=self.config.supervisor.orphan_after_seconds,
             account_name=record.account,
-            config_dir=str(self.config.folder.resolve()),
-            python_path=tuple(
-                str((self.config.folder / one).resolve()) for one in self.config.supervisor.strategy_path
-            ),
+            config_dir=self._resolved(self.config.folder),
+            python_path=tuple(self._resolved(self.config.folder / one) for one in self.config.supervisor.strategy_path),
             withheld=self._withheld(record.account if kind == "gateway" else None),
         )
+
+    def _resolved(self, path: Path) -> str:
+        """The path without symbolic links; looked up once a second, for hundreds that start ask for the same."""
+        until, place = self._places.get(path, (0.0, ""))
+        if clock.now() >= until:
+            place = str(path.resolve())
+            self._places[path] = (clock.now() + _FRESH, place)
+        return place
 
     def _withheld(self, own: str | None) -> tuple[str, ...]:
         """Variables with passwords: a gateway finds its account's, nobody else finds any."""
