@@ -27,6 +27,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     """
     with installation(folder / "status", count) as running:
         running.start_all()
+        running.wait_cycles()
         time.sleep(_SETTLE)
         request = running.client.request
         names = [row["name"] for row in request("status")]
