@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -107,9 +108,10 @@ def show(figures: Figures) -> str:
         lines.append(markdown((f"from {sizes[0]} to {sizes[-1]} bots", "grew", "may grow", ""), _grown(of)))
     if len(touch := figures.get("touch", [])) > 1:
         each = ", ".join(f"{one:.1f}" for one in touch)
+        pages = of[sizes[-1]]["taken_gb"] * 1e9 / float(sizes[-1]) / mmap.PAGESIZE
         lines.append(
-            f"- A page of 4 KB that is touched first costs {touch[0]:.1f} us in the first gigabyte, {touch[-1]:.1f} us "
-            f"in the {len(touch)}th ({each}); a bot takes 1,700 while it starts.\n"
+            f"- A page that is touched first costs {touch[0]:.1f} us in the first gigabyte, {touch[-1]:.1f} us "
+            f"in the {len(touch)}th ({each}); a bot of {sizes[-1]} has taken {pages:,.0f}.\n"
         )
     lines += [f"- {what} left out: {reason}.\n" for what, reason in figures["skipped"].items()]
     return "\n".join(lines)

@@ -70,6 +70,8 @@ def quick_files(folder: Path) -> None:
     An ext4 without a journal does not give the inode of a deleted file away again for some minutes, and each new file
     nearby searches past all of these: after thousands of deletions that is milliseconds a file.
     """
+    if file_system(folder) != "ext4":
+        return
     until = time.monotonic() + _INODES_REST
     for turn in itertools.count():
         place = folder / f"files-{turn}"

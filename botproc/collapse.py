@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from botproc.areas import writable
 
 _COLLAPSE: Final = 25  # MADV_COLLAPSE
 _SIZE: Final = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -25,23 +26,14 @@ def collapse() -> None:
         return
     try:
         size = int(_SIZE.read_text("utf-8"))
-        areas = list(_anonymous())
+        areas = [area for area in writable() if area.of_no_file]
     except (OSError, ValueError):
         return
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     made = sum(
         madvise(at, size, _COLLAPSE) == 0
-        for begin, end in areas
+        for begin, end, _ in areas
         for at in range(-(-begin // size) * size, end - size + 1, size)
     )
     log.info("%d huge pages of %d KB", made, size >> 10)
-
-
-def _anonymous() -> Iterator[tuple[int, int]]:
-    """(begin, end) of each private area of no file that this process may write to: heap and mapped memory."""
-    for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
-        span, rights, _, _, _, *name = line.split(None, 5)
-        if rights == "rw-p" and (not name or name[0].strip() == "[heap]"):
-            begin, end = span.split("-")
-            yield int(begin, 16), int(end, 16)

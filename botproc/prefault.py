@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from botproc.areas import writable
+
 _POPULATE_WRITE: Final = 23
 _PROCESS_MADVISE: Final = 440  # the same number on every architecture
 _MOST_RANGES: Final = 1024  # the kernel's limit for one call
@@ -88,11 +90,7 @@ class Prefault:
 def _writable() -> Iterator[tuple[int, int]]:
     """(begin, end) of each private area that this process may write to, in pages."""
     size = os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
-        span, rights = line.split(" ", 2)[:2]
-        if rights.startswith("rw") and rights.endswith("p"):
-            begin, end = span.split("-")
-            yield int(begin, 16) // size, int(end, 16) // size
+    return ((area.begin // size, area.end // size) for area in writable())
 
 
 def _entries(pid: int | str, areas: Iterable[tuple[int, int]]) -> list[bytes]:

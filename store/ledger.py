@@ -144,8 +144,7 @@ def set_fence(conn: Connection, bot_id: int, epoch: int, alive: bool, magic: int
     _FENCE.run(conn, [{"bot_id": bot_id, "epoch": epoch, "alive": alive, "magic": magic, "name": name}])
     found = _FENCED.first(conn, {"bot": bot_id})
     assert found is not None
-    bot, stands, lives, number, called = found
-    return FenceRow(bot, stands, bool(lives), number, called)
+    return FenceRow(found[0], found[1], bool(found[2]), found[3], found[4])
 
 
 def fences_all(conn: Connection) -> dict[int, FenceRow]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from store import bots, journal, runs, views
 from store.database import Database, open_database
@@ -143,7 +142,7 @@ def test_history_said_twice_is_written_once(conn: Connection) -> None:
     assert [journal.last_run_seq(conn, 1, epoch) for epoch in (1, 2, 3)] == [3, 1, 0]
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 150])
+@pytest.mark.parametrize("count", [1, 2, 150])
 def test_history_of_many_runs_said_twice_is_written_once(conn: Connection, count: int) -> None:
     rows = [NewRow(1.0, "history", "START", "b", bot_id=bot, epoch=bot % 3, run_seq=bot % 5) for bot in range(count)]
     first = journal.append(conn, rows[::2])
@@ -154,20 +153,19 @@ def test_history_of_many_runs_said_twice_is_written_once(conn: Connection, count
 
 
 def test_what_is_written_already_is_found_by_an_index(conn: Connection) -> None:
-    asked: list[tuple[str, Any]] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    event.listen(conn, "before_cursor_execute", note)
-    rows = [NewRow(1.0, "history", "x", "b", bot_id=bot, epoch=1, run_seq=1) for bot in range(5)]
+    asked: list[str] = []
+    driver = conn.connection.driver_connection
+    assert driver is not None
+    driver.set_trace_callback(asked.append)  # what the driver is given, whoever gives it
+    rows = [NewRow(1.0, "history", "x", "b", bot_id=bot, epoch=1, run_seq=1) for bot in range(2, 7)]
     journal.append(conn, [*rows, history(7), history(8)])
-    event.remove(conn, "before_cursor_execute", note)
-    for statement, parameters in asked:
-        if statement.startswith("SELECT"):
-            plan = [str(row[-1]) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-            assert not any(step.startswith("SCAN journal") for step in plan), plan
-            assert any("SEARCH journal USING" in step for step in plan), plan
+    driver.set_trace_callback(None)
+    questions = [statement for statement in asked if statement.startswith("SELECT")]
+    assert len(questions) == 6, "one for each single row, and one for the two of one run"
+    for question in questions:
+        plan = [str(row[-1]) for row in driver.execute(f"EXPLAIN QUERY PLAN {question}")]
+        assert not any(step.startswith("SCAN") for step in plan), plan
+        assert any("SEARCH journal USING" in step for step in plan), plan
 
 
 def test_a_row_comes_back_as_it_was_written(conn: Connection) -> None:
