@@ -111,7 +111,7 @@ def show(figures: Figures) -> str:
         pages = of[sizes[-1]]["taken_gb"] * 1e9 / float(sizes[-1]) / mmap.PAGESIZE
         lines.append(
             f"- A page that is touched first costs {touch[0]:.1f} us in the first gigabyte, {touch[-1]:.1f} us "
-            f"in the {len(touch)}th ({each}); a bot of {sizes[-1]} has taken {pages:,.0f}.\n"
+            f"in gigabyte {len(touch)} ({each}); a bot of {sizes[-1]} has taken {pages:,.0f}.\n"
         )
     lines += [f"- {what} left out: {reason}.\n" for what, reason in figures["skipped"].items()]
     return "\n".join(lines)
