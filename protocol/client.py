@@ -16,6 +16,7 @@ The frames are described in docs/control-protocol.md. A client belongs to one th
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -87,7 +88,8 @@ class ControlClient(Commands):
             self._connection = Connection(self.endpoints.control)
             self._socket = self._join(socket, self.endpoints.control)
         assert self._socket is not None and self._monitor is not None
-        self._socket.send(frame)
+        with contextlib.suppress(zmq.Again):  # turned away already, so that nothing goes out: the monitor tells why
+            self._socket.send(frame, zmq.NOBLOCK)
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
@@ -166,7 +168,8 @@ class AsyncControlClient(Commands):
         monitor = socket.get_monitor_socket(WATCHED)
         try:
             self._join(socket, self.endpoints.control)
-            await socket.send(frame)
+            with contextlib.suppress(zmq.Again):  # turned away already, so that nothing goes out: the monitor tells why
+                await socket.send(frame, zmq.NOBLOCK)
             poller = zmq.asyncio.Poller()
             poller.register(socket, zmq.POLLIN)
             poller.register(monitor, zmq.POLLIN)

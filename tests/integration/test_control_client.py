@@ -6,8 +6,10 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 
 from protocol import keys
 from protocol.client import AsyncControlClient, CommandFailed, ControlClient
@@ -66,12 +68,41 @@ def test_same_client_finds_the_next_supervisor(tmp_path: Path) -> None:
         assert eventually(lambda: client.ping())
 
 
-def test_unknown_key_is_denied(tmp_path: Path) -> None:
+class TurnedAway:
+    """Has its answer before it asks: as where another process runs between the two."""
+
+    def _join(self, socket: Any, address: str) -> Any:
+        joined = super()._join(socket, address)  # type: ignore[misc]
+        eventually(lambda: not int(socket.get(zmq.EVENTS)) & zmq.POLLOUT, 10, what="the door has turned it away")
+        return joined
+
+
+class TurnedAwayClient(TurnedAway, ControlClient):
+    pass
+
+
+class TurnedAwayAsyncClient(TurnedAway, AsyncControlClient):
+    pass
+
+
+@pytest.mark.parametrize("kind", [ControlClient, TurnedAwayClient])
+def test_unknown_key_is_denied(tmp_path: Path, kind: type[ControlClient]) -> None:
     with ScriptedSupervisor(tmp_path / "var", tcp=True):
-        stranger = ControlClient(endpoints=Endpoints.load(tmp_path / "var"), key=keys.new_pair(), timeout=10)
+        stranger = kind(endpoints=Endpoints.load(tmp_path / "var"), key=keys.new_pair(), timeout=10)
         with stranger, pytest.raises(StablehandError) as failure:
             stranger.ping()
         assert failure.value.code == DENIED
+
+
+@pytest.mark.parametrize("kind", [AsyncControlClient, TurnedAwayAsyncClient])
+def test_unknown_key_is_denied_to_asyncio(tmp_path: Path, kind: type[AsyncControlClient]) -> None:
+    async def ask() -> None:
+        async with kind(endpoints=Endpoints.load(tmp_path / "var"), key=keys.new_pair(), timeout=10) as stranger:
+            await stranger.ping()
+
+    with ScriptedSupervisor(tmp_path / "var", tcp=True), pytest.raises(StablehandError) as failure:
+        asyncio.run(asyncio.wait_for(ask(), 30))
+    assert failure.value.code == DENIED
 
 
 def test_follow_closes_gaps_by_number(tmp_path: Path) -> None:
