@@ -80,11 +80,15 @@ class Waiting(Message):
 
 
 class Command(Message):
-    """Supervisor to child. `stop`, `pause`, `resume`, `pace` (args: factor), `analyse`, `roster`."""
+    """Supervisor to child. `stop`, `pause`, `resume`, `pace` (args: factor), `analyse`, `abort`.
+
+    `abort` is for a run whose main thread hangs, and is obeyed by the link's: it writes the stacks of all threads and
+    ends the process by SIGABRT.
+    """
 
     t: Literal["command"] = "command"
     id: str
-    verb: Literal["stop", "pause", "resume", "pace", "analyse"]
+    verb: Literal["stop", "pause", "resume", "pace", "analyse", "abort"]
     args: dict[str, Any] = Field(default_factory=dict)
     cause_id: str = ""
 

@@ -30,6 +30,7 @@ from supervisor.policy.steps import (
     InvalidTransition,
     Step,
     abort,
+    abort_hard,
     after_failure,
     begin_start,
     begin_stop,
@@ -170,7 +171,9 @@ def adopt_timeout(bot: Bot, event: Deadline, now: float, rng: Random) -> Step:
 
 @leads()
 def harder(bot: Bot, event: Deadline, now: float, rng: Random) -> Step:
-    """The next step of a stop: SIGTERM, SIGKILL, SIGKILL again."""
+    """The next step of a stop: SIGABRT of one that hangs, SIGTERM, SIGKILL, SIGKILL again."""
+    if bot.stop_step == "abort":
+        return abort_hard(bot, now)
     if bot.stop_step == "message":
         return term(bot, now)
     again = bot.stop_step == "kill"

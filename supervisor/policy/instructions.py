@@ -52,6 +52,13 @@ class SendStop(Instruction):
 
 
 @dataclass(frozen=True, slots=True)
+class SendAbort(Instruction):
+    """Tell a run that hangs to write where, and to end; its answer is its end. One that was stopped goes on for it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendPause(Instruction):
     """Ask the run to pause; answer `PauseDone`."""
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 Kind = Literal["bot", "program", "gateway"]
 RestartPolicy = Literal["permanent", "transient", "temporary"]
 StopMode = Literal["keep", "kill"]
-StopStep = Literal["", "message", "term", "kill"]
+StopStep = Literal["", "abort", "message", "term", "kill"]
 #: `hold`: stopped for the host's sake, started again when it is released; `quarantine`: ended for good.
 Purpose = Literal["", "stop", "restart", "hang", "hold", "quarantine"]
 #: What the host (throttle, `max_running`) keeps a bot from, beside what the operator wants.

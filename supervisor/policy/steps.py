@@ -17,6 +17,7 @@ from supervisor.policy.instructions import (
     Note,
     RecordEnd,
     RecordIntent,
+    SendAbort,
     SendFence,
     SendPause,
     SendResume,
@@ -30,7 +31,7 @@ Step = tuple[Bot, list[Instruction]]
 Handler = Callable[[Bot, Any, float, Random], Step]
 H = TypeVar("H", bound=Handler)
 
-#: Seconds between a core dump's signal and SIGKILL, and between one SIGKILL and the next.
+#: Seconds between asking for a core dump, its signal, and SIGKILL; and between one SIGKILL and the next.
 ABORT_GRACE: Final = 1.0
 KILL_AGAIN: Final = 2.0
 
@@ -143,20 +144,28 @@ def kill(bot: Bot, now: float) -> Step:
 
 
 def abort(bot: Bot, now: float, trouble: str) -> Step:
-    """A hang: SIGABRT to the process, which writes where it hangs, then SIGKILL to the group."""
+    """A hang: the run is told to write where, then SIGABRT to the process, then SIGKILL to the group."""
     stopping = replace(
         bot,
         state=State.STOPPING,
         reason=f"{trouble}; killing it",
         deadline=now + ABORT_GRACE,
         answer_by=None,
-        stop_step="term",
+        stop_step="abort",
         stop_mode="keep",
         purpose="hang",
         cause=Cause.HANG,
         trouble=trouble,
     )
-    return stopping, [SendSignal(bot.bot_id, bot.epoch, "ABRT", group=False)]
+    if bot.hello and bot.kind != "program":  # whose minder would be what aborts
+        return stopping, [SendAbort(bot.bot_id, bot.epoch)]
+    return abort_hard(stopping, now)
+
+
+def abort_hard(bot: Bot, now: float) -> Step:
+    """SIGABRT, which needs nobody's help to have the stacks written, and may write them while they change."""
+    termed = replace(bot, stop_step="term", deadline=now + ABORT_GRACE)
+    return termed, [SendSignal(bot.bot_id, bot.epoch, "ABRT", group=False)]
 
 
 def rest(bot: Bot, state: State, reason: str, *before: Instruction, run_over: bool = True) -> Step:

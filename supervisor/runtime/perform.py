@@ -97,6 +97,8 @@ class Performer:
                     self.accounts.fence(record, instruction.epoch, instruction.alive, instruction.cause_id)
             case instructions.SendStop():
                 self._command(record, "stop", instruction.cause_id, instruction.mode)
+            case instructions.SendAbort():
+                self._abort(record, instruction)
             case instructions.SendPause():
                 self._command(record, "pause", instruction.cause_id)
             case instructions.SendResume():
@@ -252,8 +254,18 @@ class Performer:
         run = record.run
         if run is not None and run.epoch == instruction.epoch and run.pid:
             self._send_signal(record, run, instruction.signal, group=instruction.group)
-            if instruction.signal == "ABRT" and _CONTINUE:  # one that was stopped shall write where it stands, too
-                self._send_signal(record, run, "CONT", group=False)
+            if instruction.signal == "ABRT":
+                self._continue(record, run)
+
+    def _abort(self, record: Record, instruction: instructions.SendAbort) -> None:
+        run = record.run
+        if run is not None and run.epoch == instruction.epoch and run.pid:
+            self._command(record, "abort", instruction.cause_id)
+            self._continue(record, run)
+
+    def _continue(self, record: Record, run: Run) -> None:
+        if _CONTINUE:  # one that was stopped shall write where it stands, too
+            self._send_signal(record, run, "CONT", group=False)
 
     def _send_signal(self, record: Record, run: Run, name: str, *, group: bool) -> None:
         if not self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group):

@@ -16,7 +16,7 @@ from tests.support import eventually
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
 
 MINE = '''
-import re, subprocess, time
+import fractions, re, subprocess, textwrap, threading, time
 from pathlib import Path
 from botproc.strategies.ma_crossover import MaCrossover
 
@@ -35,6 +35,19 @@ class Sleeper(Hanging):
     def stand_still(self):
         time.sleep(3600)
 
+class Crowded(Hanging):
+    """Waits for nobody while its threads run: whoever reads their stacks without Python's lock, reads rubbish."""
+    def stand_still(self):
+        for _ in range(4):
+            threading.Thread(target=self.work, daemon=True).start()
+        threading.Event().wait()
+    def work(self):
+        while True:
+            for n in range(1, 9):
+                textwrap.fill("x y z " * 30, 20)
+                fractions.Fraction(3, n) + fractions.Fraction("1/7")
+            time.sleep(0.0005)
+
 class Looper(Hanging):
     def stand_still(self):
         while True:
@@ -47,6 +60,7 @@ class Spinner(Hanging):
 #: How it stands still -> what the verdict says of it.
 HANGS = {
     "sleeps_in_a_cycle": ("Sleeper", "analyse for"),
+    "waits_among_busy_threads": ("Crowded", "analyse for"),
     "loops_in_python": ("Looper", "analyse for"),
     "loops_in_c_without_releasing_the_gil": ("Spinner", "no heartbeat for"),
     "process_stopped": ("", "no heartbeat for"),

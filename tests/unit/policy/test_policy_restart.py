@@ -315,14 +315,23 @@ def test_what_is_not_the_bots_fault_burns_nothing() -> None:
 def test_a_hang_is_aborted_killed_and_counted_apart() -> None:
     bot = running()
     bot, instructions = step(bot, ev.Hung(7, 1, "no heartbeat for 6 s"), 120.0)
-    assert do.SendSignal(7, 1, "ABRT", group=False) in instructions
+    assert do.SendAbort(7, 1) in instructions and not any(isinstance(one, do.SendSignal) for one in instructions)
     assert (bot.state, bot.deadline) == (State.STOPPING, 121.0)
     bot, instructions = step(bot, ev.Deadline(7), 121.0)
+    assert instructions == [do.SendSignal(7, 1, "ABRT", group=False)]
+    assert (bot.state, bot.deadline) == (State.STOPPING, 122.0)
+    bot, instructions = step(bot, ev.Deadline(7), 122.0)
     assert instructions == [do.SendSignal(7, 1, "KILL", group=True)]
-    bot, instructions = step(bot, ev.Exited(7, 1, 9, -1, 9), 121.1)
+    bot, instructions = step(bot, ev.Exited(7, 1, 9, -1, 9), 122.1)
     assert bot.state is State.STARTING
     assert bot.reason == "hung (no heartbeat for 6 s); restarting at once (1 of 5)"
     assert dict(bot.counts) == {Cause.HANG: 1}
+
+
+def test_a_program_that_hangs_gets_the_signal_for_its_minder_would_be_what_aborts() -> None:
+    bot, instructions = step(running(kind="program"), ev.Hung(7, 1, "no WATCHDOG=1 for 6 s"), 120.0)
+    assert do.SendSignal(7, 1, "ABRT", group=False) in instructions and do.SendAbort(7, 1) not in instructions
+    assert step(bot, ev.Deadline(7), 121.0)[1] == [do.SendSignal(7, 1, "KILL", group=True)]
 
 
 def test_a_stop_goes_from_message_to_term_to_kill() -> None:

@@ -99,6 +99,10 @@ class World:
                 for process in self.of(epoch):
                     if not process.hung and process.spoke:
                         self.die(process, code=0)
+            case do.SendAbort(epoch=epoch):
+                for process in self.of(epoch):
+                    if process.spoke and not process.deaf:
+                        self.die(process, signal=6)
             case do.SendPause(epoch=epoch) | do.SendResume(epoch=epoch):
                 for process in self.of(epoch):
                     if not process.hung:
