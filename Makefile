@@ -29,7 +29,7 @@ run: env         ## start the stable in the foreground with the shipped supervis
 	@$(BIN)/stablehand up
 
 test: env        ## run the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: env       ## lint and types
 	$(BIN)/ruff check .
