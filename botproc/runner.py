@@ -282,7 +282,9 @@ class BotRun:
     def _wait(self, seconds: float) -> None:
         """Until woken, or for so long; then obey what came."""
         orphaned = self._link.orphaned_for() > 0.0
-        select.select([self._wake.fileno()], [], [], min(seconds, 1.0) if orphaned else seconds)
+        # A supervisor that dies meanwhile wakes nobody, and what then is to be done is due at a moment of its own.
+        longest = 1.0 if orphaned else self._spec.orphan_after if self._config.on_orphan != "continue" else seconds
+        select.select([self._wake.fileno()], [], [], min(seconds, longest))
         self._obey()
 
     def _obey(self) -> None:

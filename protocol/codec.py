@@ -44,8 +44,24 @@ def unpack(frame: bytes, *, max_frame: int = MAX_FRAME, max_depth: int = MAX_DEP
 
 
 def encode(message: Message) -> bytes:
-    """A message as one frame."""
-    return bytes(msgpack.packb(message.model_dump()))
+    """A message as one frame. A value that msgpack does not know is its number or text; a lone surrogate is escaped."""
+    return bytes(msgpack.packb(message.model_dump(), default=_plain, unicode_errors="backslashreplace"))
+
+
+def encode_bounded(message: Message) -> bytes:
+    """The same for what strangers have put values into. Raises BadFrame where the other side would, or ValueError."""
+    frame = encode(message)
+    if len(frame) > MAX_FRAME:
+        raise BadFrame(f"frame of {len(frame)} bytes; at most {MAX_FRAME}")
+    _check_nesting(frame, MAX_DEPTH, MAX_ITEMS)
+    return frame
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return value.item()  # a number of numpy
+    except (AttributeError, ValueError):
+        return str(value)
 
 
 def decode(frame: bytes) -> AnyMessage:

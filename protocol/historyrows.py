@@ -11,6 +11,7 @@ from protocol.messages import HistoryRow
 
 _KEPT: Final = 10_000  # rows kept without an acknowledgement; the oldest go first
 _BATCH: Final = 500  # rows in one frame
+_LONGEST: Final = 1_000  # characters of a row that could not be sent whole
 
 
 class HistoryRows:
@@ -64,3 +65,8 @@ class HistoryRows:
         with self._lock:
             while self._rows and self._rows[0].seq <= seq:
                 self._rows.popleft()
+
+
+def bare(row: HistoryRow) -> HistoryRow:
+    """One whose data cannot be sent: at least that it was there, for the numbers have no gap."""
+    return row.model_copy(update={"text": row.text[:_LONGEST], "data": {"unsendable": repr(row.data)[:_LONGEST]}})

@@ -20,11 +20,11 @@ from typing import Any, Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from protocol.codec import decode, encode, encode_heartbeat
+from protocol.codec import decode, encode, encode_bounded, encode_heartbeat
 from protocol.errors import BadFrame
-from protocol.historyrows import HistoryRows
+from protocol.historyrows import HistoryRows, bare
 from protocol.keys import KeyPair, secure_client
-from protocol.messages import Command, Hello, History, HistoryAck, Message, Unwelcome, Welcome
+from protocol.messages import Command, Hello, History, HistoryAck, HistoryRow, Message, Unwelcome, Welcome
 from protocol.process import own_identity
 from protocol.progress import Progress
 from protocol.spec import RunSpec
@@ -241,14 +241,29 @@ class BusLink(threading.Thread):
                 self._tick_due = min(self._tick_due, now)  # with the beat: a cold wake-up costs more than either
         # History first: a Bye must not overtake the row that tells why.
         while self._rows.unsent:
-            rows = self._rows.batch()
-            if not self._try_send(bus, encode(History(token=self._spec.token, rows=rows))):
+            frame, last = self._history_frame(self._rows.batch())
+            if not self._try_send(bus, frame):
                 return
-            self._rows.sent(rows[-1].seq)
+            self._rows.sent(last)
         while self._outbox:
-            if not self._try_send(bus, encode(self._outbox[0])):
+            try:
+                frame = encode_bounded(self._outbox[0])
+            except Exception:  # the thread that beats must not end for it
+                log.exception("a %s cannot be sent, and is dropped", type(self._outbox.popleft()).__name__)
+                continue
+            if not self._try_send(bus, frame):
                 return
             self._outbox.popleft()
+
+    def _history_frame(self, rows: list[HistoryRow]) -> tuple[bytes, int]:
+        """A frame of as many of these rows as can be sent in one, and the number of the last."""
+        while True:
+            try:
+                return encode_bounded(History(token=self._spec.token, rows=rows)), rows[-1].seq
+            except Exception as error:  # whatever a strategy has put there: the thread that beats must not end for it
+                if len(rows) == 1:
+                    log.warning("row %d of the history cannot be sent as it is: %s", rows[0].seq, error)
+                rows = rows[: len(rows) // 2] or [bare(rows[0])]
 
     def _new_hello(self) -> Hello:
         spec = self._spec

@@ -51,7 +51,12 @@ class WantStopped(Event):
 
 @dataclass(frozen=True, slots=True)
 class Restart(Event):
-    """The operator wants a fresh run (also after an update of the configuration)."""
+    """The operator wants a fresh run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured(Event):
+    """Its configuration has changed: a run that is wanted shall be a fresh one. It changes nothing that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     WantPaused,
     WantStopped,
     Restart,
+    Reconfigured,
     GroupRestart,
     StandDown,
     HostPause,

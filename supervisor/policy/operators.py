@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from supervisor.policy.events import Event, GroupRestart, Restart, StandDown, WantPaused, WantRunning, WantStopped
+from supervisor.policy.events import (
+    Event,
+    GroupRestart,
+    Reconfigured,
+    Restart,
+    StandDown,
+    WantPaused,
+    WantRunning,
+    WantStopped,
+)
 from supervisor.policy.states import Bot, Cause, State, Wanted
 from supervisor.policy.steps import Step, ask, begin_start, begin_stop, fresh, kill, leads, rest
 
 Want = WantRunning | WantPaused
 Stop = WantStopped | StandDown
+Fresh = Restart | Reconfigured
 
 
 def _wanted(bot: Bot, event: Event) -> Bot:
@@ -26,7 +36,7 @@ def _wanted(bot: Bot, event: Event) -> Bot:
 
 
 @leads(State.STARTING, State.STOPPED)
-def start(bot: Bot, event: Want | Restart, now: float, rng: Random) -> Step:
+def start(bot: Bot, event: Want | Fresh, now: float, rng: Random) -> Step:
     """Start it, with a clean slate: earlier failures no longer count. Where the host holds it, it waits."""
     return begin_start(fresh(_wanted(bot, event)), "starting")
 
@@ -106,12 +116,24 @@ def stop_harder(bot: Bot, event: Stop, now: float, rng: Random) -> Step:
 
 
 @leads(State.STOPPING)
-def bounce(bot: Bot, event: Restart, now: float, rng: Random) -> Step:
+def bounce(bot: Bot, event: Fresh, now: float, rng: Random) -> Step:
     """End this run and start a fresh one; one that is not launched yet will be fresh anyway."""
     bot = fresh(_wanted(bot, event))
     if bot.run == "recording":
         return bot, []
     return begin_stop(bot, now, "restarting", purpose="restart", cause=Cause.OPERATOR)
+
+
+@leads(State.STOPPING)
+def renew(bot: Bot, event: Reconfigured, now: float, rng: Random) -> Step:
+    """End this run and start a fresh one, unless it is wanted no longer."""
+    return (bot, []) if bot.wanted is Wanted.STOPPED else bounce(bot, event, now, rng)
+
+
+@leads(State.STARTING, State.STOPPED)
+def renew_waiting(bot: Bot, event: Reconfigured, now: float, rng: Random) -> Step:
+    """Try the new configuration at once, with a clean slate, unless it is wanted no longer."""
+    return (bot, []) if bot.wanted is Wanted.STOPPED else start(bot, event, now, rng)
 
 
 @leads(State.STOPPING)

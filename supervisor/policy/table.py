@@ -77,6 +77,7 @@ _FOREIGN = impossible("this supervisor did not launch it")
 _UNREADY = ignored("it is asked again once it is Ready")
 _HELLO = ignored("its Hello will tell")
 _RESTING = ignored("it has no process; its next run is a fresh one anyway")
+_FRESH = ignored("it is being ended; a run that follows is a fresh one anyway")
 _NOT_BLOCKED = ignored("it waits for nobody")
 _NO_EXEC = impossible("what is Ready was executed")
 _KEPT = ignored("no process to end; it stays failed, so that the reason is kept")
@@ -125,6 +126,17 @@ _row(
     operators.start,
     operators.start,
     operators.bounce,
+)
+_row(
+    events.Reconfigured,
+    _RESTING,
+    operators.renew,
+    operators.renew,
+    operators.renew,
+    _FRESH,
+    operators.renew_waiting,
+    _RESTING,
+    operators.renew,
 )
 _row(
     events.GroupRestart,

@@ -40,7 +40,7 @@ def adopt(
         if record is None:
             continue
         known.add(row.token)
-        alive += _one(row, by_token.get(row.token), record, registry, old_runs, post, patience)
+        alive += _one(row, by_token.get(row.token), record, registry, launchers, old_runs, post, patience)
     for token, one in by_token.items():
         if token not in known:
             # Nobody remembers it (its bot was removed, its end was committed, its intent never was).
@@ -54,6 +54,7 @@ def _one(
     listed: dict[str, Any] | None,
     record: Record,
     registry: Registry,
+    launchers: Launchers,
     old_runs: OldRuns,
     post: Callable[[events.Event], None],
     patience: float,
@@ -61,7 +62,7 @@ def _one(
     run = _restore(row, listed)
     registry.take_over(record, run)
     post(events.AdoptStarted(record.bot_id, epoch=run.epoch, patience=patience))
-    if listed is not None:
+    if listed is not None and launchers.alive(run.launcher):
         return not listed.get("exited")  # a launcher tells the exits that it knows by itself
     if run.identity is None:
         # The intent is known, the process is not: it may live, launched in the supervisor's last moment.

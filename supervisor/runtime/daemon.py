@@ -24,6 +24,9 @@ log = logging.getLogger("stablehand")
 _SLICE: Final = 200  # events decided before sockets and timers get a turn
 _WAITING_VERDICT: Final = 0.25  # seconds after which a verdict that had to wait is looked at again
 _GATEWAY_PATIENCE: Final = 15.0
+#: What begins a run, or may; and what changes whether others wait for a bot.
+_BEGINNING: Final = (events.WantRunning, events.WantPaused, events.Restart, events.Reconfigured)
+_WANTS: Final = (events.WantRunning, events.WantPaused, events.WantStopped)
 _LAST_SECONDS: Final = 20.0  # to write what is left, and for launchers and sockets to close
 
 
@@ -46,7 +49,9 @@ class EventQueue:
         self._soon()
 
     def post(self, event: events.Event) -> None:
-        """Something has happened."""
+        """Something has happened. What would begin a run is dropped while everything is being stopped."""
+        if self._stable is not None and self._stable.leaving == "stop" and isinstance(event, _BEGINNING):
+            return
         self._queue.append(event)
         self._soon()
 
@@ -66,6 +71,7 @@ class EventQueue:
         assert stable is not None
         now = clock.now()
         changed: set[int] = set()
+        wanted = False  # whether something else is wanted now, which may let others go on
         due = stable.fleet.due(now)
         late = now - self._armed_for if due and self._armed_for is not None else 0.0
         waits = bool(due) and self.doubtful(late)
@@ -77,11 +83,13 @@ class EventQueue:
                 changed.add(bot_id)
         for _ in range(min(len(self._queue), _SLICE)):
             event = self._queue.popleft()
+            wanted |= isinstance(event, _WANTS)
             if self._apply(event, now):
                 changed.add(event.bot_id)
+        if changed or wanted:
+            stable.ordering.release()
         if changed:
             stable.accounts.states_changed(changed)
-            stable.ordering.release()
             stable.wake_waiters()
         self._arm(now + _WAITING_VERDICT if waiting else 0.0)
         if self._queue:

@@ -34,6 +34,7 @@ from supervisor.runtime.launching import ForkLink, LauncherLink, SpawnLink
 
 _START_TIMEOUT: Final = 150.0  # a cold disk just after the machine has started; one that ends is noticed at once
 _FIND_TIMEOUT: Final = 10.0
+_LAUNCH_TIMEOUT: Final = 60.0
 _POLL: Final = 0.02
 _REAP_SECONDS: Final = 2.0
 _STALE_CHECK: Final = 0.1  # seconds that an answer to "has a strategy changed?" holds
@@ -109,7 +110,8 @@ class Launchers:
                     self._fresh_until = clock.now() + _STALE_CHECK
                     return link
             if link is not None:
-                link.tell("retire")  # it leaves when its last child has ended
+                link.tell("retire")  # it leaves when its last child has ended, and launches nothing any more
+                self._newest = None
             self._newest = await self._start()
             self._fresh_until = clock.now() + _STALE_CHECK
             return self._newest
@@ -119,7 +121,7 @@ class Launchers:
         link = self._newest
         if link is None or not link.alive or clock.now() >= self._fresh_until:
             link = await self.ensure()
-        return link.name, await link.request("launch", spec=spec.model_dump())
+        return link.name, await link.ask("launch", _LAUNCH_TIMEOUT, spec=spec.model_dump())
 
     def signal(self, launcher: str, token: str, number: int, *, group: bool) -> bool:
         """Signal a run through its parent. False when that launcher is gone."""

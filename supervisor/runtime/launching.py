@@ -28,6 +28,7 @@ from supervisor.runtime.sockets import Pump
 Notice = Callable[["LauncherLink", dict[str, Any]], None]
 Lost = Callable[["LauncherLink"], None]
 _ANSWER_TIMEOUT: Final = 30.0
+_AT_ONCE: Final = ("launch", "stale")  # what a launcher answers itself, whatever is going on
 
 
 class LauncherLink(ABC):
@@ -56,11 +57,14 @@ class LauncherLink(ABC):
 
     async def ask(self, op: str, timeout: float = _ANSWER_TIMEOUT, **args: Any) -> dict[str, Any]:
         """Ask and wait. Raises LauncherLost when there is no answer in time."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await self.request(op, **args)
-        except TimeoutError:
-            raise LauncherLost(f"launcher {self.name} did not answer {op!r} within {timeout:g} s") from None
+        future = self.request(op, **args)
+        await asyncio.wait([future], timeout=timeout)
+        if future.done():  # also where this process stood still, and both its answer and the time's end were there
+            return future.result()
+        future.cancel()
+        if op in _AT_ONCE:  # it stands still: its children are watched and signalled without it, and another starts
+            self.lost()
+        raise LauncherLost(f"launcher {self.name} did not answer {op!r} within {timeout:g} s")
 
     async def runs(self, timeout: float = _ANSWER_TIMEOUT) -> list[dict[str, Any]]:
         """All runs that it knows; a long list comes in parts. Raises LauncherLost."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from protocol import messages
 from protocol.locks import holder_of, is_held
 from protocol.messages import Hello, HistoryAck, Message
+from protocol.process import ProcessIdentity
 from protocol.seldom import Seldom
 from protocol.spec import EXIT_CONFIG, EXIT_LOCK_HELD, EXIT_NOT_EXECUTED, EXIT_STRATEGY, EXIT_UNAVAILABLE, NOT_EXECUTED
 from supervisor.policy import events
@@ -40,8 +41,12 @@ class Listener:
     def hello(self, record: Record, message: Hello) -> None:
         """A run said who it is."""
         stable = self._stable
-        if message.code_hash and record.run is not None:
-            record.run.code_hash = record.run.code_hash or message.code_hash
+        run = record.run
+        if run is not None:
+            run.code_hash = run.code_hash or message.code_hash
+            run.said = ProcessIdentity(message.boot_id, message.pid, message.start_ticks)
+            if self.performer is not None:
+                self.performer.old_runs.take_at_its_word(record, run)
         stable.post(events.HelloSeen(record.bot_id, epoch=message.epoch, ready=message.ready, paused=message.paused))
         if record.kind == "gateway":
             stable.accounts.gateway_said_hello(record.account)

@@ -53,10 +53,17 @@ class OldRuns:
             self._watched[run.token] = -1
             self._spawn(self._poll(record, run))
 
+    def take_at_its_word(self, record: Record, run: Run) -> None:
+        """A run that no launcher answers for has said Hello: its token proves it, so its word is who it is."""
+        if run.unlaunched and run.identity is None and run.said is not None:
+            run.identity, run.pid = run.said, run.said.pid
+            self.watch(record, run)
+
     def signal(self, record: Record, run: Run, number: int, *, group: bool) -> None:
         """Signal the run, if that very process still lives; its group too where it leads one."""
         if run.identity is None:
             return
+        self.watch(record, run)  # its launcher may have ended in the moment in which it told of this run
         # Without a launcher nobody inherits what the run leaves behind: it is looked for while the run lives.
         below = descendants_of(run.identity.pid) if number == _KILL and is_alive(run.identity) else []
         signal_identity(run.identity, number, group=group)

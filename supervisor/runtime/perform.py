@@ -204,17 +204,15 @@ class Performer:
     async def _launched(self, record: Record, run: Run, spec: RunSpec, cause: str) -> None:
         try:
             launcher, reply = await self.launchers.launch(spec)
+            text = "" if reply.get("ok") else str(reply.get("error", "refused"))
         except Exception as error:  # the answer is an event, whatever went wrong
             text = str(error) or type(error).__name__
+        if text:
             self.post(
                 events.LaunchFailed(record.bot_id, cause_id=cause, epoch=run.epoch, cause=Cause.LAUNCH, reason=text)
             )
-            return
-        if not reply.get("ok"):
-            text = str(reply.get("error", "refused"))
-            self.post(
-                events.LaunchFailed(record.bot_id, cause_id=cause, epoch=run.epoch, cause=Cause.LAUNCH, reason=text)
-            )
+            run.unlaunched = True
+            self.old_runs.take_at_its_word(record, run)
             return
         run.pid = int(reply["pid"])
         run.identity = ProcessIdentity(kernel_boot_id(), run.pid, int(reply["start_ticks"]))
@@ -235,6 +233,8 @@ class Performer:
 
         self.memory.later("processes", write)
         self.post(events.Launched(record.bot_id, cause_id=cause, epoch=run.epoch, pid=run.pid))
+        if not self.launchers.alive(launcher):  # it ended with this answer, and nobody watches what it left
+            self.old_runs.watch(record, run)
 
     def _command(self, record: Record, verb: str, cause: str, mode: str = "") -> None:
         run = record.run
@@ -268,8 +268,11 @@ class Performer:
             self._send_signal(record, run, "CONT", group=False)
 
     def _send_signal(self, record: Record, run: Run, name: str, *, group: bool) -> None:
-        if not self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group):
+        told = self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group)
+        # A second SIGKILL: its launcher does not do what it is told.
+        if not told or (name == "KILL" and run.killed):
             self.old_runs.signal(record, run, _SIGNALS[name], group=group)
+        run.killed |= name == "KILL"
 
     def _record_end(self, record: Record, instruction: instructions.RecordEnd) -> None:
         run = record.run

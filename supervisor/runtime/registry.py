@@ -37,6 +37,9 @@ class Run:
     beat_at: float = 0.0  # monotonic time of the last word
     voice: VoiceState | None = None  # of a program that beats over the bus itself
     ended: bool = False
+    killed: bool = False  # SIGKILL was sent
+    said: ProcessIdentity | None = None  # who it is by its own Hello
+    unlaunched: bool = False  # its launcher gave no answer, or a bad one: if it speaks, it lives all the same
     last_words: str = ""  # the reason that it gave in its Bye
 
 

@@ -142,3 +142,14 @@ def test_who_waits_for_others_leaves_them_the_place_and_programs_need_none(stabl
         daemon.ask("halt", bot="feed", reason="news")
     assert daemon.ask("halt", reason="news")["halt"]["scope"] == "all"
     assert daemon.bot("needy")["halted"] and not daemon.bot("feed")["halted"]
+
+
+def test_who_waits_for_a_member_goes_on_when_that_one_is_said_not_to_be_wanted(stable: Make) -> None:
+    group = '[groups.g]\nstrategy = "rest_for_one"\n'
+    brief = program("first", "pass", extra='group = "g"\nrestart = "transient"')
+    daemon = stable(config_text(bots=group + brief + program("second", SLEEP, extra='group = "g"'))).start()
+    daemon.wait_state("first", "stopped")
+    daemon.ask("restart", bots=["second"])
+    eventually(lambda: daemon.bot("second")["reason"].startswith("dependency: waiting for first"), 10)
+    daemon.ask("stop", bots=["first"])
+    daemon.wait_state("second", "running", 10)

@@ -166,10 +166,14 @@ def test_an_analysis_on_demand_needs_no_fence_and_no_lock(scene: Scene) -> None:
     assert scene.bus.hellos[0].kind == "analysis"
 
 
-def test_without_a_supervisor_it_follows_on_orphan(scene: Scene) -> None:
+@pytest.mark.parametrize("interval", [0.2, 3600.0])
+def test_without_a_supervisor_it_follows_on_orphan(scene: Scene, interval: float) -> None:
     scene.start()
     assert scene.rig.supervisor.fence(1, 1, magic=10).ok
-    spec = scene.launch(bot={"on_orphan": "close", "check_interval_seconds": 0.2}, orphan_after=0.5)
+    spec = scene.launch(
+        bot={"on_orphan": "close", "check_interval_seconds": interval, "timeframe": "D1"},
+        orphan_after=0.5,
+    )
     scene.bus.wait(Ready)
     scene.bus.close()
     assert scene.exit_code(spec) == 0

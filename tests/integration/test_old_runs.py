@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from protocol.locks import FileLock, holder_of
+from protocol.process import ProcessIdentity, identity_of
 from supervisor.policy import events
 from supervisor.runtime import oldruns
-from supervisor.runtime.registry import Record
+from supervisor.runtime.registry import Record, Run
 from tests.support import eventually
 
 pytestmark = pytest.mark.posix
@@ -100,3 +101,55 @@ def test_a_process_that_does_not_hold_the_lock_is_never_signalled(holders: Holde
     eventually(lambda: b"-c" in Path(f"/proc/{waiting.pid}/cmdline").read_bytes(), 10)
     posted = asyncio.run(asked(holders, waiting.pid, 1, oldruns._PATIENCE + 0.5))
     assert waiting.poll() is None and posted == [events.OldRunDead(7)]
+
+
+def of(process: subprocess.Popen[bytes]) -> tuple[Record, Run, ProcessIdentity]:
+    record = Record(bot_id=7, name="b", kind="bot", wanted="running", account="main")
+    identity = identity_of(process.pid)
+    assert identity is not None
+    record.run = Run(epoch=3, token="t", started_at=0.0, started=0.0)
+    return record, record.run, identity
+
+
+def test_one_that_nobody_watched_is_told_gone_when_it_is_signalled(holders: Holders) -> None:
+    """Its launcher ended in the moment in which it told of it, and then it ended itself."""
+    process = holders.start()
+    record, run, identity = of(process)
+    process.kill()
+    process.wait(10)
+
+    async def signalled() -> list[events.Event]:
+        posted: list[events.Event] = []
+        old = oldruns.OldRuns(posted.append, lambda _: holders.lock)
+        run.pid, run.identity = identity.pid, identity
+        old.signal(record, run, 9, group=True)
+        old.close()
+        return posted
+
+    (gone,) = asyncio.run(signalled())
+    assert isinstance(gone, events.Gone) and (gone.bot_id, gone.epoch) == (7, 3)
+
+
+@pytest.mark.parametrize("speaks_first", [True, False])
+def test_one_whose_launch_had_no_answer_is_known_by_its_hello(holders: Holders, speaks_first: bool) -> None:
+    process = holders.start()
+    record, run, identity = of(process)
+
+    async def spoken() -> list[events.Event]:
+        posted: list[events.Event] = []
+        old = oldruns.OldRuns(posted.append, lambda _: holders.lock)
+        for what in ("said", "unlaunched") if speaks_first else ("unlaunched", "said"):
+            assert run.identity is None and run.pid == 0
+            setattr(run, what, identity if what == "said" else True)
+            old.take_at_its_word(record, run)
+        assert run.pid == process.pid and posted == []
+        old.signal(record, run, 9, group=False)
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if posted:
+                break
+        old.close()
+        return posted
+
+    (gone,) = asyncio.run(spoken())
+    assert isinstance(gone, events.Gone) and process.wait(10) == -9

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import zmq
 
@@ -16,6 +17,7 @@ from protocol.link import HELLO_AGAIN, BusLink, Progress
 from protocol.messages import (
     Bye,
     Command,
+    CommandDone,
     Heartbeat,
     Hello,
     History,
@@ -210,3 +212,29 @@ def test_stop_flushes_what_is_queued_and_ends_the_thread(pair: tuple[Bus, Child]
     stopper.join(5)
     assert [b.reason for b in bus.all(Bye)] == [str(n) for n in range(300)]
     assert not child.link.is_alive()
+
+
+def test_what_cannot_be_sent_ends_no_heartbeat_and_leaves_no_gap(pair: tuple[Bus, Child]) -> None:
+    bus, child = pair
+    bus.welcome()
+    child.link.history("ERROR", "a name of the file system: \udcff", figure=numpy.int64(7))
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    child.link.history("ERROR", "too much", number=2**70)
+    child.link.history("ERROR", "too deep", number=deep)
+    for number in range(4, 20):
+        child.link.history("INFO", "long " * 100_000, number=number)
+    child.link.send(CommandDone(id="c", ok=False, error="bad \ud800", result={"figure": numpy.float32(0.5)}))
+    child.link.send(CommandDone(id="d", ok=True, result={"number": deep}))
+    child.link.send(Bye(token="t1", reason="last"))
+    assert eventually(lambda: bus.all(Bye))[0].reason == "last"
+    rows = [row for told in bus.all(History) for row in told.rows]
+    assert [row.seq for row in rows] == list(range(1, 20))
+    assert rows[0].text.endswith("\\udcff") and rows[0].data == {"figure": 7}
+    assert "[[[[" in rows[2].data["unsendable"]
+    assert [row.data["number"] for row in rows[3:]] == list(range(4, 20)) and len(rows[-1].text) == 500_000
+    (done,) = bus.all(CommandDone)
+    assert done.error == "bad \\ud800" and done.result == {"figure": 0.5}
+    before = len(bus.all(Heartbeat))
+    eventually(lambda: len(bus.all(Heartbeat)) > before + 3, what="it beats on")

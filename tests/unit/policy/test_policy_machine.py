@@ -45,7 +45,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     # --- operators ---------------------------------------------------------------------------------
 
-    @rule(kind=st.sampled_from([ev.WantRunning, ev.WantPaused, ev.Restart]))
+    @rule(kind=st.sampled_from([ev.WantRunning, ev.WantPaused, ev.Restart, ev.Reconfigured]))
     def ask(self, kind: type[ev.Event]) -> None:
         self.world.apply(kind(1))
 

@@ -117,6 +117,26 @@ def test_two_restarts_make_one() -> None:
     assert (tape.bot.state, tape.bot.epoch, tape.bot.failures) == (State.STARTING, 2, ())
 
 
+def test_a_changed_configuration_makes_a_fresh_run_and_never_undoes_a_stop() -> None:
+    tape = Tape().play(*UP, ev.Reconfigured(1), ev.Exited(1, 1, 0, 0, 0))
+    assert (tape.bot.state, tape.bot.epoch, tape.bot.wanted) == (State.STARTING, 2, Wanted.RUNNING)
+    for before in ((), UP[:1], UP[:2], UP[:3], UP):  # at whatever point of its start or life the stop comes
+        tape = Tape().play(*before, ev.WantStopped(1))
+        stopping = tape.bot
+        assert tape.play(ev.Reconfigured(1)).bot == stopping and tape.last == []
+    # Being restarted already, or waiting for its next attempt, or to be adopted.
+    tape = Tape().play(*UP, ev.Restart(1), ev.Reconfigured(1))
+    assert tape.last == [] and tape.play(ev.Exited(1, 1, 0, 0, 0)).bot.epoch == 2
+    tape = Tape().play(ev.WantRunning(1), ev.Recorded(1, 1), ev.LaunchFailed(1, 1, Cause.LAUNCH, "ENOMEM"))
+    assert tape.bot.state is State.BACKOFF
+    assert tape.play(ev.Reconfigured(1)).bot.state is State.STARTING
+    tape = Tape(wanted=Wanted.RUNNING).play(ev.AdoptStarted(1, 4), ev.Reconfigured(1))
+    assert tape.bot.state is State.STOPPING
+    # Left over from before, and not wanted: it is being stopped, and stays so.
+    tape = Tape(wanted=Wanted.STOPPED).play(ev.AdoptStarted(1, 4), ev.Reconfigured(1))
+    assert tape.bot.wanted is Wanted.STOPPED and tape.last == []
+
+
 def test_stop_overrules_a_restart_and_a_hang() -> None:
     for first in (ev.Restart(1), ev.Hung(1, 1, "no heartbeat for 6 s")):
         tape = Tape().play(*UP, first, ev.WantStopped(1), ev.Exited(1, 1, 9, -1, 9))

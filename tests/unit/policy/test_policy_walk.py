@@ -43,7 +43,9 @@ def _operate(world: World, rng: Random) -> None:
         world.apply(ev.LimitHit(1, world.bot.epoch, "memory", rng.choice(["restart", "kill", "quarantine"])))
         return
     kind: Any = rng.choice(
-        [ev.WantRunning] * 4 + [ev.WantPaused] * 3 + [ev.Restart, ev.GroupRestart, ev.WantStopped, ev.StandDown]
+        [ev.WantRunning] * 4
+        + [ev.WantPaused] * 3
+        + [ev.Restart, ev.Reconfigured, ev.GroupRestart, ev.WantStopped, ev.StandDown]
     )
     if kind in (ev.WantStopped, ev.StandDown):
         world.apply(kind(1, rng.choice(["keep", "keep", "kill"])))
