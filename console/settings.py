@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from protocol.client import ControlClient
-from protocol.endpoints import Endpoints
+from protocol.endpoints import Endpoints, data_folder
 from protocol.errors import InvalidInput, Unreachable
 
 DEFAULT: Final = "supervisor.toml"
@@ -86,7 +86,7 @@ def site() -> Site:
         place = f"{path}:{at}" if at else str(path)
         raise InvalidInput(f"{place}: data_dir is the path of a folder, a text", hint='as in data_dir = "var"')
     path = path.absolute()
-    return Site(path, path.parent / Path(folder).expanduser())
+    return Site(path, data_folder(path.parent, folder))
 
 
 def running_site() -> Site:
@@ -115,7 +115,7 @@ def _last_known(path: Path) -> Path | None:
     with contextlib.suppress(OSError):
         said = _DATA_DIR.search(path.read_text("utf-8-sig", errors="replace"))
         folder = said[2] if said else folder
-    data_dir = path.parent / Path(folder).expanduser()
+    data_dir = data_folder(path.parent, folder)
     with contextlib.suppress(Unreachable):
         if os.path.realpath(Endpoints.load(data_dir).config) == os.path.realpath(path):
             return data_dir

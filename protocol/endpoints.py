@@ -56,6 +56,14 @@ class Endpoints:
             raise Unreachable(f"{data_dir / FILE} cannot be read: {error}") from None
 
 
+def data_folder(base: Path, said: str) -> Path:
+    """The data directory that a file in `base` names; `~` is the user's home. Raises InvalidInput."""
+    try:
+        return base / Path(said).expanduser()
+    except RuntimeError:
+        raise InvalidInput(f"data_dir = {said!r}: there is no such user", hint='data_dir = "var"') from None
+
+
 def default_transport() -> Transport:
     """ipc where unix sockets work, tcp on Windows."""
     return "tcp" if sys.platform == "win32" else "ipc"

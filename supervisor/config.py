@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from protocol.botconfig import NAME_PATTERN, AccountConfig, BotConfig, Frozen
+from protocol.endpoints import data_folder
+from protocol.errors import InvalidInput
 from protocol.mt5config import keys_of, misfit, what_is_wrong
 from protocol.programconfig import GroupConfig, ProgramConfig, Settings
 from supervisor.bots import Misfit, check_netting, complete, complete_program, with_defaults
@@ -131,7 +133,7 @@ class Config:
     @property
     def data_dir(self) -> Path:
         """Folder of everything that the supervisor writes."""
-        return (self.folder / self.supervisor.data_dir).resolve()
+        return data_folder(self.folder, self.supervisor.data_dir).resolve()
 
     def error(self, path: Sequence[Part], message: str, hint: str | None = None) -> ConfigError:
         """An error at a place of the file."""
@@ -189,6 +191,10 @@ def parse(path: Path, text: str, raw: dict[str, Any]) -> Config:
     if not supervisor.data_dir.strip() or "\0" in supervisor.data_dir:
         raise _error(path, text, ("supervisor", "data_dir"), f"data_dir = {shown(supervisor.data_dir)} is no folder",
                      'data_dir = "var"')  # fmt: skip
+    try:
+        data_folder(path.parent, supervisor.data_dir)
+    except InvalidInput as error:
+        raise _error(path, text, ("supervisor", "data_dir"), error.message, error.hint) from None
     tables = raw.get("accounts", {})
     if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
         raise _error(path, text, ("accounts",), "accounts are tables", "write [accounts.NAME]")

@@ -26,6 +26,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.botconfig import AccountConfig, Name
+from protocol.endpoints import data_folder
 from protocol.errors import InvalidInput, StablehandError, nearest
 from protocol.keys import KeyPair, load_or_create
 from protocol.locks import FileLock, LockHeld
@@ -69,7 +70,7 @@ class Standalone:
             )
         self.account = _model(path, "account", AccountConfig, table)
         self._check_account()
-        self.data_dir = (path.parent / self.keys.data_dir).resolve()
+        self.data_dir = data_folder(path.parent, self.keys.data_dir).resolve()
 
     def _check_account(self) -> None:
         account = self.account

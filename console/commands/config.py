@@ -14,6 +14,8 @@ from console.figures import plain
 from console.grid import paint
 
 PANEL: Final = "Configuration"
+_TABLES: Final = (("defaults", "bot_defaults"), ("groups", "groups"))  # part of the difference, table of the file
+_PARTS: Final = ("added", "removed", "changed", "supervisor", *(part for part, _ in _TABLES))
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +44,7 @@ def _reload(
             write_json(difference)
             return 0
         lines = difference_lines(difference, colour=colour())
-        nothing = not any(difference.get(part) for part in ("added", "removed", "changed", "supervisor"))
+        nothing = not any(difference.get(part) for part in _PARTS)
         write(["the file and the stable agree", *lines] if nothing else lines)
         if nothing or dry_run:
             return 0
@@ -68,6 +70,12 @@ def difference_lines(difference: dict[str, Any], *, colour: bool) -> list[str]:
             held = f"  (held at {plain(over[key])} by update)" if key in over else ""
             was, becomes = paint(plain(old), "red", colour), paint(plain(new), "green", colour)
             lines.append(f"    {key}  {was} → {becomes}{paint(held, 'dim', colour)}")
+    for table, changed in ((table, difference.get(part) or {}) for part, table in _TABLES):
+        lines += [paint(f"~ [{table}]", "yellow", colour)] if changed else []
+        lines += [
+            f"    {key}  {paint(plain(old), 'red', colour)} → {paint(plain(new), 'green', colour)}"
+            for key, (old, new) in changed.items()
+        ]
     for key, (old, new) in (difference.get("supervisor") or {}).items():
         lines.append(f"{paint('!', 'yellow', colour)} {key}  {plain(old)} → {plain(new)}  after the next start")
     for name, over in overrides.items():

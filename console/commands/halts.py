@@ -61,7 +61,7 @@ def _halt(
                 found["flat"] = _look(client, found)
                 time.sleep(_LOOK)
     except StablehandError as error:
-        if error.code in WRONG_INPUT or error.code in (DENIED, REFUSED):
+        if error.code in WRONG_INPUT or error.code in (DENIED, REFUSED) or settings.remote() is not None:
             raise
         # Whatever is the matter with the supervisor: the gateways enforce it.
         warn(f"{error.message}; telling the gateways")
@@ -85,7 +85,9 @@ def _look(client: ControlClient, found: dict[str, Any]) -> bool:
 
 
 def _tell_directly(found: dict[str, Any], args: dict[str, Any]) -> None:
-    """A gateway that the supervisor could not tell may hear this side all the same."""
+    """A gateway that the supervisor could not tell may hear this side all the same, on the supervisor's own machine."""
+    if settings.remote() is not None:
+        return
     for name, told in found["accounts"].items():
         if told["in_force"]:
             continue

@@ -106,6 +106,18 @@ def _bind(
     raise StablehandError(f"cannot bind {name} at {address}: {failure.strerror}", code=CONFLICT)
 
 
+def bind_again(context: zmq.Context[Any], address: str, keys: KeyPair) -> zmq.Socket[Any]:
+    """The events at the address where they were. Raises StablehandError(conflict)."""
+    made = server_socket(context, zmq.XPUB, MAX_REQUEST)
+    secure_server(made, keys, CONTROL)
+    try:
+        made.bind(address)
+    except zmq.ZMQError as error:
+        made.close(linger=0)
+        raise StablehandError(f"cannot bind events at {address}: {error.strerror}", code=CONFLICT) from None
+    return made
+
+
 def _address(bound: zmq.Socket[Any]) -> str:
     value = bound.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(value, bytes)

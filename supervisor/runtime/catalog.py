@@ -136,11 +136,13 @@ class FileDifference:
     changed: dict[str, dict[str, list[Any]]]
     overrides: dict[str, dict[str, Any]]
     supervisor: dict[str, list[Any]]  # takes effect when the supervisor starts the next time
+    defaults: dict[str, list[Any]]  # of bots: for those that are added later, too
+    groups: dict[str, list[Any]]
 
     @property
     def empty(self) -> bool:
         """Whether nothing would change."""
-        return not (self.added or self.removed or self.changed or self.supervisor)
+        return not (self.added or self.removed or self.changed or self.supervisor or self.defaults or self.groups)
 
     def as_dict(self, applied: bool) -> dict[str, Any]:
         """For the wire."""
@@ -150,5 +152,7 @@ class FileDifference:
             "changed": self.changed,
             "overrides": self.overrides,
             "supervisor": self.supervisor,
+            "defaults": self.defaults,
+            "groups": self.groups,
             "applied": applied,
         }

@@ -25,6 +25,7 @@ from protocol.errors import (
     StablehandError,
     nearest,
 )
+from supervisor.runtime.publishing import Publisher
 from supervisor.runtime.remembered import Answers
 from supervisor.runtime.sockets import Pump
 from supervisor.runtime.zap import OPERATOR
@@ -33,6 +34,7 @@ log = logging.getLogger("stablehand.control")
 
 VERSION: Final = 1
 _IN_PROGRESS: Final = 1_000
+_READING: Final = 500  # of these may be questions, so that whoever only looks keeps nobody from acting
 _MAX_ITEMS: Final = 50_000  # values in one request: 500 bots added at once have a fifth of that
 _LONGEST_WORD: Final = 128
 
@@ -64,12 +66,12 @@ _Envelope = tuple[_Desk, list[bytes]]
 
 
 class Control:
-    """Owns the ROUTER of requests and the XPUB of events."""
+    """Owns the ROUTERs of requests and the streams of events."""
 
     def __init__(
         self,
         router: zmq.Socket[Any],
-        events: zmq.Socket[Any],
+        events: Publisher,
         handlers: dict[str, Handler],
         bad: Callable[[Exception], None],
         role_of: RoleOf | None = None,
@@ -80,10 +82,10 @@ class Control:
         self._answers = Answers()
         self._waiting: dict[str, list[_Envelope]] = {}  # id in progress -> envelopes to answer
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading = 0  # how many of them only look
         self._desks: list[_Desk] = []
-        self.publishers: list[Callable[[bytes, bytes], None]] = []  # further streams of events
+        self.publishers = [events]
         self.listen(router, role_of)
-        self._events = Pump(events, lambda frames: None, bad)  # subscriptions are only read away
 
     def listen(self, router: zmq.Socket[Any], role_of: RoleOf | None) -> None:
         """Take requests from this socket as well."""
@@ -101,9 +103,13 @@ class Control:
 
     def publish(self, topic: bytes, frame: bytes) -> None:
         """Send an event to whoever subscribed."""
-        self._events.send([topic, frame])
-        for publish in self.publishers:
-            publish(topic, frame)
+        for publisher in self.publishers:
+            publisher.publish(topic, frame)
+
+    def cut_subscribers(self) -> None:
+        """End every subscription of those who have shown a key; who still may comes back by himself."""
+        for publisher in self.publishers:
+            publisher.cut_subscribers()
 
     async def close(self, timeout: float = 1.0) -> None:
         """Let what is being answered finish, for at most `timeout` seconds, and close."""
@@ -113,7 +119,8 @@ class Control:
             task.cancel()
         for desk in self._desks:
             desk.pump.close()
-        self._events.close()
+        for publisher in self.publishers:
+            publisher.close()
 
     def _take(self, desk: _Desk, user: str, frames: list[bytes]) -> None:
         envelope, body = (desk, frames[:-1]), frames[-1]
@@ -147,14 +154,20 @@ class Control:
             elif key in self._waiting:
                 self._waiting[key].append(envelope)
             return
-        if len(self._tasks) >= _IN_PROGRESS:
+        reads = command in VIEWERS
+        if len(self._tasks) >= _IN_PROGRESS or (reads and self._reading >= _READING):
             self._reply(envelope, _failure(number, "refused", "too many requests in progress", "try again"))
             return
         self._answers.begin(key, digest)
         self._waiting[key] = [envelope]
         task = asyncio.get_running_loop().create_task(self._execute(key, number, command, arguments))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._reading += reads
+        task.add_done_callback(lambda done: self._over(done, reads))
+
+    def _over(self, task: asyncio.Task[None], reads: bool) -> None:
+        self._tasks.discard(task)
+        self._reading -= reads
 
     async def _execute(self, key: str, number: Any, command: str, arguments: dict[str, Any]) -> None:
         try:

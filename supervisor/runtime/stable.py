@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection
 
 from protocol.endpoints import Endpoints
+from protocol.errors import REFUSED, StablehandError
 from protocol.programconfig import Settings
 from store.database import Database
 from store.writer import Writer
@@ -72,6 +73,7 @@ class Stable:
     decided: Callable[[], bool]  # whether every posted event has been decided
     door: KeyDoor | None = None  # on tcp, and with control_bind: who may connect
     remote: Remote | None = None  # with control_bind
+    cut_subscribers: Callable[[], None] = lambda: None  # of events, who have shown a key
     server_key: str = ""  # public key of the secured sockets
     accounts: Accounts = field(init=False)
     bus: Bus = field(init=False)
@@ -91,6 +93,10 @@ class Stable:
     def bot(self, record: Record) -> Bot:
         """The pure state of a record."""
         return self.fleet.bots[record.bot_id]
+
+    def knows(self, record: Record) -> bool:
+        """Whether it has not been removed; of one that has, there is neither `bot` nor `state`."""
+        return record.bot_id in self.fleet.bots
 
     def state(self, record: Record) -> State:
         """The record's state."""
@@ -140,6 +146,11 @@ class Stable:
         finally:
             self.waiters.remove(waiter)
 
+    def refuse_while_leaving(self) -> None:
+        """Raises StablehandError(refused) once this supervisor leaves: what it would begin, nobody would end."""
+        if self.leaving:
+            raise StablehandError("the supervisor is leaving", code=REFUSED)
+
     def make_room_to_wait(self) -> None:
         """Before a client waits: nobody says whether those who wait are still there, so the longest waits no more."""
         asking = [one for one in self.waiters if one.of_client and not one.future.done()]
@@ -149,8 +160,13 @@ class Stable:
     def wake_waiters(self) -> None:
         """Something has changed: look who has what he waits for."""
         for waiter in self.waiters:
-            if not waiter.future.done() and waiter.reached():
-                waiter.future.set_result(True)
+            if waiter.future.done():
+                continue
+            try:
+                if waiter.reached():
+                    waiter.future.set_result(True)
+            except Exception as error:  # a defect in what one waits for is his: the others are woken, the loop goes on
+                waiter.future.set_exception(error)
 
     def not_remembered(self) -> str:
         """Why the store, or a ledger, refuses and what waits for it, in one line; empty while it takes everything."""

@@ -33,7 +33,7 @@ from supervisor.restoring import check_memory
 from supervisor.runtime import clock
 from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.adoption import adopt
-from supervisor.runtime.binding import Bound, bind_all
+from supervisor.runtime.binding import Bound, bind_again, bind_all
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.cgroups import Cgroups, find
 from supervisor.runtime.checking import Files, check_everything
@@ -55,6 +55,7 @@ from supervisor.runtime.oldruns import OldRuns
 from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.perform import Performer
 from supervisor.runtime.population import check_kept, merge_file, take_in_all
+from supervisor.runtime.publishing import Publisher
 from supervisor.runtime.registry import Record, Registry
 from supervisor.runtime.remote import Remote
 from supervisor.runtime.sampling import Sampling
@@ -167,13 +168,14 @@ class Builder:
         for notice in notices:
             listener.exited(notice)
         role_of = self.door.role_of if self.door is not None else None
-        self.control = Control(bound.control, bound.events, handlers_of(stable, specs, self._run_door),
-                               listener.bad_frame, role_of if self.tcp else None)  # fmt: skip
+        self.control = Control(bound.control, Publisher(bound.events, self._events_again(bound), listener.bad_frame),
+                               handlers_of(stable, specs, self._run_door), listener.bad_frame,
+                               role_of if self.tcp else None)  # fmt: skip
         stable.chronicle.publish_to(self.control.publish)
         if remote is not None:
-            remote.start(listener.bad_frame)
             self.control.listen(remote.router, role_of)
-            self.control.publishers.append(remote.publish)
+            self.control.publishers.append(Publisher(remote.publisher, remote.bind_events, listener.bad_frame))
+        stable.cut_subscribers = self.control.cut_subscribers
         stable.cgroups.sweep()
         stable.bus.accepting = True
         text = f"supervisor {stable.boot} started" + (f", adopting {alive} runs" if alive else "")
@@ -295,6 +297,13 @@ class Builder:
     def _run_door(self) -> KeyDoor | None:
         """The door for runs: on ipc they need no keys, whoever else may come in."""
         return self.door if self.tcp else None
+
+    def _events_again(self, bound: Bound) -> Callable[[], zmq.Socket[bytes]] | None:
+        """How the events are bound anew; None where no key is asked for."""
+        server_keys, address = self.server_keys, bound.endpoints.events
+        if not self.tcp or server_keys is None:
+            return None
+        return lambda: bind_again(self.context, address, server_keys)
 
     def _remote(self) -> Remote | None:
         address = self.config.supervisor.control_bind

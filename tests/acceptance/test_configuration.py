@@ -168,6 +168,8 @@ def test_reload_shows_the_difference_applies_it_and_starts_or_stops_no_known_bot
         },
         "overrides": {"held": {"priority": 8}},
         "supervisor": {"journal_days": [30.0, 5.0]},
+        "defaults": {},
+        "groups": {},
     }
     shown = stablehand(daemon.config, "reload", "--json").json()
     assert shown == {**expected, "applied": False}
@@ -205,6 +207,28 @@ def test_reload_shows_the_difference_applies_it_and_starts_or_stops_no_known_bot
         daemon.wait_state(name, "running")
     settled()
     assert stablehand(daemon.config, "remove", "going", "--positions", "close", "--yes").code == 0
+
+
+def test_reload_takes_defaults_and_groups_though_no_bot_changes_and_no_file_that_the_next_start_refuses(
+    stable: Make,
+) -> None:
+    bots = bot_text("one", extra="risk_percent = 2.0")
+    daemon = stable(config_text(account=FAST, bots='[groups.g]\nstrategy = "one_for_one"\n' + bots)).start()
+    pid = daemon.wait_state("one", "running")["pid"]
+    fields: dict[str, str] = {"account": FAST, "defaults": "risk_percent = 0.25"}
+    bots = '[groups.g]\nstrategy = "one_for_all"\n' + bots
+    daemon.config.write_text(config_text(**fields, bots=bots), "utf-8")
+    answer = stablehand(daemon.config, "reload", "--yes")
+    assert answer.code == 0 and "agree" not in answer.out
+    assert all(word in answer.out for word in ("[bot_defaults]", "risk_percent", "0.25", "[groups]", "one_for_all"))
+    assert "agree" in stablehand(daemon.config, "reload", "--yes").out
+    daemon.ask("add", bots=[{"name": "late", "market": "GBPUSD", "strategy": "MA_CROSSOVER"}])
+    assert show(daemon, "late")["config"]["risk_percent"] == 0.25
+    text = config_text(**fields, bots=bots + 'calendar = "holidys.csv"')
+    daemon.config.write_text(text, "utf-8")
+    line = stablehand(daemon.config, "reload", "--yes").line(2)
+    assert f":{len(text.splitlines())}: calendar 'holidys.csv': No such file" in line
+    assert daemon.bot("one")["pid"] == pid and show(daemon, "one")["config"]["calendar"] == ""
 
 
 def test_changed_accounts_are_refused_at_reload_with_a_word_on_what_to_do(stable: Make) -> None:

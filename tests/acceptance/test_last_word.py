@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import sys
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import psutil
 import pytest
 import zmq
 
 from protocol import codec
+from protocol.client import CommandFailed
 from tests.daemon import Daemon, bot_text, config_text
 from tests.diskfaults import locked
 from tests.stableaudit import audit
+from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
 
 Make = Callable[..., Daemon]
 _SECONDS = 30
+_LOOKS = 700
+_SLEEP = "import time; time.sleep(600)"
+#: Takes its time to end.
+_SLOW = "import os, signal as s, time as t; s.signal(15, lambda *_: (t.sleep(5), os._exit(0))); t.sleep(600)"
+
+
+def program(name: str, text: str) -> str:
+    return f"[[programs]]\nname = \"{name}\"\ncommand = ['{sys.executable}', '-c', '{text}']\n"
 
 
 def test_a_stop_is_not_undone_by_what_was_said_before_it(stable: Make) -> None:
@@ -77,3 +92,140 @@ def _one_after_the_other(daemon: Daemon, *commands: str) -> list[dict[str, Any]]
             answer = codec.unpack(socket.recv())
             answers[answer["id"][-1]] = answer["result"]
         return [answers[str(number)] for number in range(len(commands))]
+
+
+def test_a_stop_is_not_undone_by_a_change_of_configuration(stable: Make) -> None:
+    """A bot that takes its time to stop is changed meanwhile: it stays stopped, and its next run has the change."""
+    daemon = stable(config_text(bots=program("slow", _SLOW))).start()
+    for change in ("update", "reload"):
+        daemon.ask("start", bots=["slow"], wait=_SECONDS)
+        daemon.ask("stop", bots=["slow"])
+        assert daemon.bot("slow")["state"] == "stopping"
+        if change == "update":
+            (told,) = daemon.ask("update", bots=["slow"], set={"environment": {"A": "1"}})["updated"]
+            assert told["changed"] and not told["restarted"]
+        else:
+            text = daemon.config.read_text().replace('name = "slow"', 'name = "slow"\nstart_timeout_seconds = 9')
+            daemon.config.write_text(text, "utf-8")
+            assert daemon.ask("reload", apply=True)["changed"]
+        assert daemon.bot("slow")["state"] == "stopping", "it was changed while it was being stopped"
+        daemon.wait_state("slow", "stopped")
+        daemon.ask("stop", bots=["slow"], wait=_SECONDS)  # decided after whatever the change had begun
+        row = daemon.bot("slow")
+        assert (row["wanted"], row["state"], row["pid"]) == ("stopped", "stopped", None)
+    audit(daemon)
+
+
+def test_while_all_is_being_stopped_nothing_is_begun(stable: Make) -> None:
+    daemon = stable(config_text(bots=program("slow", _SLOW))).start()
+    daemon.wait_all("running")
+    daemon.ask("down")
+    eventually(lambda: daemon.bot("slow")["state"] == "stopping", 10)
+    begun: dict[str, dict[str, Any]] = {
+        "start": {"bots": ["slow"]},
+        "restart": {"bots": ["slow"]},
+        "add": {"bots": [{"name": "late", "market": "EURUSD", "strategy": "MA_CROSSOVER"}]},
+        "update": {"bots": ["slow"], "set": {"environment": {"A": "1"}}},
+        "remove": {"bots": ["slow"]},
+        "reload": {"apply": True},
+    }
+    for command, args in begun.items():
+        with pytest.raises(CommandFailed, match="the supervisor is leaving"):
+            daemon.ask(command, **args)
+    assert daemon.process is not None and daemon.process.wait(30) == 0
+    eventually(lambda: daemon.processes() == [], 10, what="nothing was left behind")
+
+
+def test_who_waits_for_a_bot_that_is_removed_is_told_and_nobody_else_waits_longer_for_it(stable: Make) -> None:
+    daemon = stable(config_text(bots=bot_text("one"))).start()
+    daemon.wait_all("running")
+    never = {"name": "never", "command": [sys.executable, "-c", _SLEEP], "ready": "notify"}
+    daemon.ask("add", bots=[never])
+    start: tuple[str, dict[str, Any]] = ("start", {"bots": ["never"], "wait": 60.0})
+    started, removed = _all_at_once(daemon, [start, ("remove", {"bots": ["never"]})])
+    assert removed["result"]["removed"] == ["never"], removed
+    assert started["result"]["missed"] == {"never": "it was removed"} and not started["result"]["reached"]
+    began = time.monotonic()
+    daemon.ask("restart", bots=["one"], wait=_SECONDS)
+    assert time.monotonic() - began < _SECONDS / 2
+    assert "Traceback" not in (daemon.data_dir / "logs" / "supervisor.log").read_text()
+
+
+def test_update_and_remove_look_who_is_there_when_it_is_their_turn(stable: Make) -> None:
+    """All or none also holds for a bot that is removed by the change before."""
+    daemon = stable(config_text(bots=bot_text("stays") + program("slow", _SLOW))).start()
+    daemon.wait_all("running")
+    added = {"name": "goes", "command": [sys.executable, "-c", _SLOW]}
+    daemon.ask("add", bots=[added])
+    daemon.wait_all("running")
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("remove", {"bots": ["goes"]}),
+        ("update", {"bots": ["goes", "stays"], "set": {"priority": 9}}),
+        ("remove", {"bots": ["goes"]}),
+    ]
+    answers = _all_at_once(daemon, requests)
+    assert answers[0]["ok"], answers
+    assert [one["error"]["code"] for one in answers[1:]] == ["unknown_bot", "unknown_bot"], answers
+    assert daemon.bot("stays")["priority"] == 5
+    twice = [{"name": "stays", "set": {"priority": 1}}, {"name": "stays", "set": {"risk_percent": 2.0}}]
+    with pytest.raises(CommandFailed, match="'stays' is there twice"):
+        daemon.ask("update", updates=twice)
+
+
+def _all_at_once(daemon: Daemon, requests: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The answers to requests that come one right after the other."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(daemon.client.endpoints.control)
+        for number, (command, args) in enumerate(requests):
+            socket.send(codec.pack({"v": 1, "id": f"{uuid.uuid4().hex}-{number}", "cmd": command, "args": args}))
+        answers: dict[str, dict[str, Any]] = {}
+        while len(answers) < len(requests):
+            assert socket.poll(_SECONDS * 1000), answers
+            answer = codec.unpack(socket.recv())
+            answers[answer["id"][-1]] = answer
+        return [answers[str(number)] for number in range(len(requests))]
+
+
+def test_a_launcher_that_stands_still_keeps_no_bot_alive(stable: Make) -> None:
+    """It reads no signal that it shall send, though its socket is open."""
+    daemon = stable(config_text(profile="default", bots=bot_text("one"))).start()
+    pid = daemon.wait_state("one", "running")["pid"]
+    (launcher,) = {psutil.Process(pid).ppid()}
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        told = daemon.ask("stop", bots=["one"], mode="kill", wait=_SECONDS)
+        assert told["reached"] == ["one"], told
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # for its launcher to reap
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+    daemon.ask("start", bots=["one"], wait=_SECONDS)
+    audit(daemon)
+
+
+def test_whoever_only_looks_keeps_nobody_from_acting_and_fills_no_machine(stable: Make) -> None:
+    bots = "".join(bot_text(f"asleep-{number}", extra='wanted = "stopped"') for number in range(8))
+    daemon = stable(config_text(bots=bots)).start()
+    looks: list[tuple[str, dict[str, Any]]] = [
+        ("analysis", {"bot": f"asleep-{number % 8}"}) for number in range(_LOOKS)
+    ]
+    most, before = 0, len(daemon.processes())
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger, socket.sndhwm = 0, 2 * _LOOKS
+        socket.connect(daemon.client.endpoints.control)
+        for number, (command, args) in enumerate([*looks, ("halt", {"reason": "now", "who": "me"})]):
+            socket.send(codec.pack({"v": 1, "id": f"{number}", "cmd": command, "args": args}))
+        answers: dict[str, dict[str, Any]] = {}
+        began = time.monotonic()
+        while len(answers) < _LOOKS + 1 and time.monotonic() - began < 2 * _SECONDS:
+            if socket.poll(10):
+                answer = codec.unpack(socket.recv())
+                answers[answer["id"]] = answer
+            most = max(most, len(daemon.processes()) - before)
+    assert answers[f"{_LOOKS}"]["ok"], "the halt was taken"
+    refused = [one for one in answers.values() if not one["ok"]]
+    assert len(refused) == _LOOKS - 500 and {one["error"]["message"] for one in refused} == {
+        "too many requests in progress"
+    }
+    assert len(answers) == _LOOKS + 1 and 1 <= most <= 8, "four at once, and what the launcher has for itself"
+    audit(daemon)

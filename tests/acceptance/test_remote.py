@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import zmq
 
 from protocol.client import CommandFailed, ControlClient
 from protocol.clientfile import ClientFile
+from protocol.endpoints import Endpoints
 from protocol.errors import DENIED, StablehandError
-from protocol.keys import new_pair
+from protocol.keys import new_pair, secure_client
 from supervisor.runtime.control import VIEWERS
 from tests.console import COMMAND, stablehand
 from tests.daemon import Daemon, bot_text, config_text
@@ -144,3 +149,57 @@ def test_what_is_wrong_with_keys_is_said_in_one_line(remote: Daemon, stable: Mak
     assert done.returncode == 1 and "can be read by others" in done.stderr
     closed = stable(config_text(profile="default", bots=bot_text("one")), "two").start()
     assert "control_bind" in stablehand(closed.config, "keys", "new", "x", "--role", "viewer").line(1)
+
+
+def test_a_halt_from_another_machine_tells_what_is_in_force(remote: Daemon) -> None:
+    """Also while a gateway does not hear: the supervisor has it, and only that can be said from there."""
+    otto = key(remote, "otto", "operator")
+    gateway = remote.ask("accounts")[0]["pid"]
+    os.kill(gateway, signal.SIGSTOP)
+    try:
+        done = over(otto, "halt", "--reason", "from afar")
+        assert (done.returncode, done.stdout) == (0, "halted: all\n"), done
+        assert done.stderr.startswith("stablehand: account main: not told yet: ") and done.stderr.count("\n") == 1
+    finally:
+        os.kill(gateway, signal.SIGCONT)
+    remote.kill()
+    done = over(otto, "halt", "--reason", "from afar")
+    assert done.returncode == 3 and "no supervisor answers" in done.stderr and "own machine" not in done.stderr, done
+    remote.start()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["own_socket", "control_bind"])
+def test_a_revoked_key_hears_nothing_more_over_the_stream_that_stands(stable: Make, beside: bool) -> None:
+    """Over whichever socket it came: with keys, the one for this machine lets the same clients in."""
+    port = two_free_ports()
+    more = f'control_bind = "tcp://127.0.0.1:{port}"\n' if beside else ""
+    daemon = stable(config_text(profile="portable", supervisor=more, bots=bot_text("one"))).start()
+    daemon.wait_all("running")
+    anna, otto = (ClientFile.load(key(daemon, name, "viewer")) for name in ("anna", "otto"))
+    where = Endpoints.load(daemon.data_dir).events  # of this machine
+    with zmq.Context() as context, ExitStack() as stack:
+        heard = []
+        for client in (anna, otto):
+            socket = stack.enter_context(context.socket(zmq.SUB))
+            socket.linger = 0
+            secure_client(socket, client.keys, client.endpoints.server_key)
+            socket.subscribe(b"")
+            socket.connect(where)
+            heard.append(socket)
+
+        def made() -> bool:
+            daemon.ask("restart", bots=["one"], wait=20)
+            return all(socket.poll(500) for socket in heard)
+
+        eventually(made, 30, what="both hear what happens")
+        assert stablehand(daemon.config, "keys", "revoke", "anna").code == 0
+        for socket in heard:
+            while socket.poll(200):  # what was on its way
+                socket.recv_multipart()
+
+        def still() -> bool:
+            daemon.ask("restart", bots=["one"], wait=20)
+            return bool(heard[1].poll(500))
+
+        eventually(still, 30, what="the other hears on")
+        assert not heard[0].poll(500)

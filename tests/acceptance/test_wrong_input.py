@@ -45,6 +45,9 @@ MISTAKES: dict[str, Case] = {
     "not_toml": Case(HEAD + "balance = \n", 5, ("not valid TOML",)),
     "not_text": Case(HEAD.encode() + b"# \xff\n", 5, ("not UTF-8 text",)),
     "data_dir_is_a_number": Case("[supervisor]\ndata_dir = 5\n" + ONE.split("\n", 2)[2], 2, ("data_dir", "a text")),
+    "data_dir_of_nobody": Case(
+        ONE.replace('"var"', '"~nobody-is-called-so/var"'), 2, ("data_dir", "there is no such user")
+    ),
     "unknown_key": Case(ONE + "risk_precent = 1\n", 9, ("did you mean 'risk_percent'?",)),
     "unknown_table": Case(HEAD + "[bot_default]\n", 5, ("did you mean 'bot_defaults'?",)),
     "unknown_strategy": Case(ONE.replace("MA_CROSSOVER", "MA_CROSOVER"), 8, ("'MA_CROSOVER'", "MA_CROSSOVER?")),

@@ -64,8 +64,7 @@ async def key_revoke(stable: Stable, args: dict[str, Any], cause: str) -> dict[s
                               hint=f"did you mean {near!r}?" if near else "stablehand keys list")  # fmt: skip
     if stable.door is not None:
         stable.door.forget(one.public_key)
-    if stable.remote is not None:
-        stable.remote.cut_subscribers()
+    stable.cut_subscribers()
     at = clock.wall()
     answer = {"revoked": one.name, "role": one.role}
     try:

@@ -17,6 +17,7 @@ from supervisor.runtime.stable import Stable
 from supervisor.runtime.zap import BUS, KeyDoor
 
 _TIMEOUT: Final = 20.0
+_PROCESSES: Final = 4  # at once: who looks at all that do not run must not fill the machine
 
 
 class Analyses:
@@ -26,6 +27,8 @@ class Analyses:
         self._stable = stable
         self._specs = specs
         self._door = door  # on tcp
+        self._room = asyncio.Semaphore(_PROCESSES)
+        self._under_way: dict[int, asyncio.Task[dict[str, Any]]] = {}  # bot id -> its analysis on demand
 
     async def analysis(self, stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
         """`{signal, price, explanation, figures, bar_time, at, live}`."""
@@ -33,8 +36,26 @@ class Analyses:
         if record.program is not None:
             raise StablehandError(f"{record.name} is a program: it has no strategy to analyse with", code=REFUSED)
         live = stable.state(record) in (State.RUNNING, State.PAUSED)
-        result = await (self._live(record, cause) if live else self._on_demand(record))
+        result = await (self._live(record, cause) if live else self._shared(record))
         return {"name": record.name, **result, "live": live}
+
+    async def _shared(self, record: Record) -> dict[str, Any]:
+        """One process for all who ask about this bot meanwhile."""
+        task = self._under_way.get(record.bot_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._in_turn(record))
+            self._under_way[record.bot_id] = task
+            task.add_done_callback(lambda done: self._over(record, done))
+        return await asyncio.shield(task)
+
+    def _over(self, record: Record, task: asyncio.Task[dict[str, Any]]) -> None:
+        del self._under_way[record.bot_id]
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: then nobody else takes it
+
+    async def _in_turn(self, record: Record) -> dict[str, Any]:
+        async with self._room:
+            return await self._on_demand(record)
 
     async def _live(self, record: Record, cause: str) -> dict[str, Any]:
         number = f"a:{secrets.token_hex(8)}"

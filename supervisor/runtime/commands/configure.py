@@ -39,6 +39,7 @@ async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any
         raise StablehandError("bots is a list of tables, each with at least name, market and strategy "
                               "(a program: name and command)", code=INVALID)  # fmt: skip
     async with stable.changing:
+        stable.refuse_while_leaving()
         configs: list[Settings] = []
         for entry in entries:
             config = settings_of(entry, stable.config.bot_defaults, stable.config.accounts)
@@ -66,8 +67,10 @@ async def add(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any
 
 async def update(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """Change settings. What ran is restarted, and nothing else; a declared bot keeps it as an override."""
-    changes, unset = _requested(stable, args), _unset(args)
+    unset = _unset(args)
     async with stable.changing:
+        stable.refuse_while_leaving()
+        changes = _requested(stable, args)  # only now: who is removed by the change before this one is not there
         planned = [(record, *_changed(stable, record, settings, unset)) for record, settings in changes]
         names = [record.name for record, _, _ in planned]
         configs = [config for _, _, config in planned]
@@ -102,8 +105,9 @@ async def remove(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
     positions = args.get("positions", "keep")
     if positions not in ("keep", "close"):
         raise StablehandError(f"unknown positions {positions!r}", hint="known: keep, close", code=INVALID)
-    chosen = select(stable, args)
     async with stable.changing:
+        stable.refuse_while_leaving()
+        chosen = select(stable, args)  # only now, as in `update`
         declared = [one.name for one in chosen if any(bot.name == one.name for bot in stable.config.everyone)]
         if declared:
             raise StablehandError(f"{', '.join(declared)}: declared in {stable.config.path.name}", code=REFUSED,
@@ -152,6 +156,7 @@ async def _remove_at_rest(stable: Stable, chosen: list[Record], positions: str, 
         stable.registry.drop(record)
     stable.ordering.changed()
     stable.accounts.refresh_rosters()
+    stable.wake_waiters()  # who waits for one of these waits for nothing
     return {"removed": [record.name for record in chosen], "positions": texts}
 
 
@@ -234,8 +239,8 @@ def reconfigure(stable: Stable, record: Record, config: Settings, cause: str, ch
     stable.accounts.refresh_rosters()
     if stable.state(record) in AT_REST or changed.keys() <= WITHOUT_RESTART:
         return False
-    stable.post(events.Restart(record.bot_id, cause_id=cause))
-    return True
+    stable.post(events.Reconfigured(record.bot_id, cause_id=cause))
+    return record.wanted != "stopped"
 
 
 def want(stable: Stable, record: Record, cause: str) -> None:
@@ -260,6 +265,10 @@ def _requested(stable: Stable, args: dict[str, Any]) -> list[tuple[Record, dict[
         isinstance(one, dict) and isinstance(one.get("set"), dict) for one in updates
     ):
         raise StablehandError("updates is a list of {name, set}", code=INVALID)
+    names = [one.get("name") for one in updates]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise StablehandError(f"{twice!r} is there twice", hint="put its settings into one table", code=INVALID)
     return [(stable.registry.named(str(one.get("name"))), unflatten(one["set"])) for one in updates]
 
 

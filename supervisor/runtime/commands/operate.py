@@ -49,7 +49,7 @@ async def resume(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
 
 async def restart(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """A fresh run of each. One that was stopped is wanted running from now on; with `unless_stopped` it stays so."""
-    _refuse_while_leaving(stable)
+    stable.refuse_while_leaving()
     _patience(args)
     chosen = _free(select(stable, args))
     stopped = [one for one in chosen if one.wanted == "stopped" and args.get("unless_stopped")]
@@ -123,7 +123,7 @@ async def _want(
     aim: State,
     event: Callable[..., events.Event],
 ) -> dict[str, Any]:
-    _refuse_while_leaving(stable)
+    stable.refuse_while_leaving()
     _patience(args)
     chosen: list[Record] = _free(args["_chosen"] if "_chosen" in args else select(stable, args))
     already = [
@@ -182,6 +182,8 @@ async def _wait(
         return
 
     def settled(record: Record) -> bool:
+        if not stable.knows(record):
+            return True  # removed meanwhile
         state = stable.state(record)
         return reached(record) or state is State.FAILED or (record.wanted == "stopped" and state is State.STOPPED)
 
@@ -197,10 +199,11 @@ async def _wait(
 
     await stable.settle()  # what was just asked for may still be waiting to be decided
     await stable.wait_until(all_settled, seconds, of_client=True)
-    answer["reached"] = [one.name for one in chosen if reached(one)]
+    there = [one for one in chosen if stable.knows(one)]
+    answer["reached"] = [one.name for one in there if reached(one)]
     answer["missed"] = {
-        one.name: stable.bot(one).reason or f"still {stable.state(one).value}" for one in chosen if not reached(one)
-    }
+        one.name: stable.bot(one).reason or f"still {stable.state(one).value}" for one in there if not reached(one)
+    } | {one.name: "it was removed" for one in chosen if not stable.knows(one)}
 
 
 def _patience(args: dict[str, Any]) -> float | None:
@@ -227,8 +230,3 @@ def _is_up(stable: Stable, record: Record) -> bool:
 
 def _never(stable: Stable, record: Record) -> bool:
     return False
-
-
-def _refuse_while_leaving(stable: Stable) -> None:
-    if stable.leaving:
-        raise StablehandError("the supervisor is leaving", code="refused")

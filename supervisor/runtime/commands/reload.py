@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from protocol.programconfig import Settings, is_program
 from store import bots as bot_table
 from supervisor.config import Config, load
 from supervisor.runtime.catalog import FileDifference, difference, effective, overridden
-from supervisor.runtime.checking import check_bots
+from supervisor.runtime.checking import check_bots, check_calendars
 from supervisor.runtime.commands.configure import check_strategies, check_together, reconfigure, take_in, want
 from supervisor.runtime.registry import Record
 from supervisor.runtime.stable import Stable
@@ -21,11 +22,13 @@ from supervisor.runtime.stable import Stable
 async def reload(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, Any]:
     """`{apply: bool}`: the difference, and whether it was applied. A wrong file changes nothing."""
     async with stable.changing:
+        stable.refuse_while_leaving()
         config = await asyncio.to_thread(load, stable.config.path)
         _refuse_other_accounts(stable, config)
         planned = _planned(stable, config)
         difference_ = _compare(stable, config, planned)
         check_together(config, _in_order(stable, planned))
+        await asyncio.to_thread(check_calendars, config)
         await check_bots(config, stable.launchers)
         await check_strategies(stable, _laid_over_the_file(stable, planned, difference_))
         if not args.get("apply") or (difference_.empty and config == stable.config):
@@ -89,7 +92,18 @@ def _compare(stable: Stable, config: Config, planned: dict[str, Settings]) -> Fi
         changed=changed,
         overrides={one.name: one.override for one in known.values() if one.override},
         supervisor={key: [old[key], new[key]] for key in new if old[key] != new[key]},
+        defaults=_pairs(stable.config.bot_defaults, config.bot_defaults),
+        groups=_pairs(_groups(stable.config), _groups(config)),
     )
+
+
+def _groups(config: Config) -> dict[str, Any]:
+    return {name: group.model_dump(exclude_defaults=True) for name, group in config.groups.items()}
+
+
+def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """`{key: [old, new]}` of what differs; None for what is not said."""
+    return {key: [old.get(key), new.get(key)] for key in {**old, **new} if old.get(key) != new.get(key)}
 
 
 def _in_file(
