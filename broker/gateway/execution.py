@@ -15,7 +15,7 @@ from broker import api
 from broker.api import Terminal
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
-from broker.gateway.memory import NOT_REMEMBERED, Memory, Outcome, Pending, refusal
+from broker.gateway.memory import Memory, Outcome, Pending, reason_told, refusal
 from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
 from broker.structs import TradePosition
@@ -106,10 +106,7 @@ class Executor:
             return
         remembered = self._memory.remember([result for _, result in outcomes])
         for pending, result in outcomes:
-            reason = result.reason
-            if not remembered and result.status != "refused":
-                reason = f"{reason}; {NOT_REMEMBERED}" if reason else NOT_REMEMBERED
-            answer(pending, self._result(pending.order, result, reason))
+            answer(pending, self._result(pending.order, result, reason_told(result, remembered)))
 
     def _send(self, pending: Pending) -> ResultRow:
         reason = self._veto(pending)  # again: a fence may have come since, or the order before may be lost
@@ -217,7 +214,11 @@ class Executor:
         return self._terminal.positions_get(symbol=order.symbol)
 
     def resolve(self) -> list[OrderResult]:
-        """Look for orders whose answer was lost; those that are clear now, committed."""
+        """Look for orders whose answer was lost; those that are clear now.
+
+        They are clear whether or not the ledger can be written: their results are written later, and after a crash
+        before that they are looked for anew.
+        """
         if not self.unresolved:
             return []
         if self.bar(True):  # what another account shows says nothing of ours
@@ -240,10 +241,15 @@ class Executor:
                 self._claimed.add(row.deal)
                 clear.append((intent, row))
         self._deals.collect()
-        if not clear or not self._memory.remember([row for _, row in clear]):
+        if not clear:
             return []
+        # Whatever becomes of the writing: its deal is claimed by now, and another look would not find it.
         settled = {intent.id for intent, _ in clear}
         self.unresolved = [intent for intent in self.unresolved if intent.id not in settled]
-        for _, row in clear:
-            log.info("order %s resolved: %s %s", row.id, row.status, row.reason)
-        return [self._result(Order.model_validate(intent.payload), row, row.reason) for intent, row in clear]
+        remembered = self._memory.remember([row for _, row in clear])
+        results = []
+        for intent, row in clear:
+            reason = reason_told(row, remembered)
+            log.info("order %s resolved: %s %s", row.id, row.status, reason)
+            results.append(self._result(Order.model_validate(intent.payload), row, reason))
+        return results

@@ -47,6 +47,13 @@ def refusal(order_id: str, reason: str, retcode: int = 0) -> ResultRow:
     return ResultRow(order_id, "refused", retcode=retcode, reason=reason, at=time.time())
 
 
+def reason_told(result: ResultRow, remembered: bool) -> str:
+    """A result's reason as it is told: of what was done it says that the ledger does not have it yet."""
+    if remembered or result.status == "refused":
+        return result.reason
+    return f"{result.reason}; {NOT_REMEMBERED}" if result.reason else NOT_REMEMBERED
+
+
 class Memory:
     """For the terminal thread. What the disk refuses is kept here and written as soon as it can be."""
 
@@ -89,6 +96,13 @@ class Memory:
         """
         meant = [(pending, self.intent_of(pending)) for pending in group]
         try:
+            # Results that wait go first: an order that was told as not executed, and is looked for anew after a
+            # crash, would find the deal of one of these.
+            if self._unwritten:
+                self._write_what_waits()
+        except StoreError as error:
+            return self._unremembered(meant, error)
+        try:
             return self._write(meant)
         except StoreConflict:
             # One id is known to the ledger: find it by writing them one by one.
@@ -114,20 +128,23 @@ class Memory:
         """Write what is not written yet. False when the ledger cannot be written now."""
         if not self._unwritten and not self._deals.unbooked:
             return True
-        rows = list(self._unwritten)
         try:
-            with self._ledger.begin() as connection:
-                for intent, _ in rows:
-                    if intent is not None:
-                        add_intents(connection, [intent])
-                add_results(connection, [result for _, result in rows])
-                deals = self._deals.book(connection)
+            self._write_what_waits()
         except StoreError as error:
             log.error("%s; trying again in a moment", error.message)
             return False
+        return True
+
+    def _write_what_waits(self) -> None:
+        rows = list(self._unwritten)
+        with self._ledger.begin() as connection:
+            for intent, _ in rows:
+                if intent is not None:
+                    add_intents(connection, [intent])
+            add_results(connection, [result for _, result in rows])
+            deals = self._deals.book(connection)
         self._unwritten = self._unwritten[len(rows) :]
         self._deals.booked(deals)
-        return True
 
     def _write(self, meant: list[Meant]) -> tuple[list[Meant], list[Outcome]]:
         kept: list[Meant] = []

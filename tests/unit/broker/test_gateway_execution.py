@@ -38,10 +38,15 @@ class Bench:
         self.book = Book("g", "kernel", [FenceState(1, 1, True, 10)])
         self.book.heard = True
         self.book.last_closed["EURUSD", "H1"] = 3600
+        self.again()
+        self.count = 0
+
+    def again(self) -> Executor:
+        """The parts that remember in memory, as after a crash of the gateway."""
         deals = Deals(self.terminal, self.ledger, lambda magic: 1 if magic == 10 else None)
         self.memory = Memory(self.ledger, deals)
         self.executor = Executor(self.terminal, self.memory, self.book, deals, Progress(), settle=0.0, hang_limit=10.0)
-        self.count = 0
+        return self.executor
 
     def order(self, **changes: Any) -> Pending:
         self.count += 1
@@ -143,6 +148,71 @@ def test_one_lost_answer_holds_the_account_until_it_is_found(bench: Bench, monke
     assert [(one.id, one.status) for one in found] == [(lost.id, "done")]
     assert found[0].position is not None
     assert bench.executor.unresolved == []
+
+
+def lose(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, executed: bool) -> Pending:
+    """An order whose answer is lost."""
+    send = bench.terminal.order_send
+    lost = bench.order()
+    with monkeypatch.context() as deaf:
+        deaf.setattr(bench.terminal, "order_send", lambda request: (send(request), None)[1] if executed else None)
+        assert bench.run(lost)[0].status == "unknown"
+    return lost
+
+
+def test_a_lost_order_is_clear_once_it_is_found_though_the_ledger_cannot_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(bench, monkeypatch, executed=True)
+    with monkeypatch.context() as broken:
+        break_ledger(bench, broken)
+        (found,) = bench.executor.resolve()
+        assert (found.id, found.status, found.volume) == (lost.id, "done", 0.1)
+        assert NOT_REMEMBERED in found.reason
+        assert bench.executor.resolve() == [], "it is found once"
+        assert found.position is not None
+        close = bench.order(action="close", side="buy", position=found.position["ticket"])
+        assert bench.run(close)[0].status == "done", "nothing is held any more"
+    assert bench.memory.flush()
+    with bench.ledger.read() as connection:
+        rows = [result_of(connection, pending.id) for pending in (lost, close)]
+    assert [(row.status, row.deal > 0) for row in rows if row is not None] == [("done", True), ("done", True)]
+    assert rows[0] is not None
+    assert (rows[0].deal, rows[0].order) == (found.deal, found.order)
+
+
+def test_after_a_crash_before_it_was_written_a_lost_order_is_found_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(bench, monkeypatch, executed=True)
+    with monkeypatch.context() as broken:
+        break_ledger(bench, broken)
+        (found,) = bench.executor.resolve()
+    assert [intent.id for intent in bench.again().unresolved] == [lost.id]
+    (again,) = bench.executor.resolve()
+    assert (again.id, again.status, again.deal) == (lost.id, "done", found.deal)
+    assert bench.again().unresolved == []
+
+
+def test_a_deal_is_not_taken_for_an_earlier_order_whose_refusal_was_not_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(bench, monkeypatch, executed=False)
+    with monkeypatch.context() as broken:
+        break_ledger(bench, broken)
+        assert [one.status for one in bench.executor.resolve()] == ["refused"]
+    bench.book.last_closed["EURUSD", "H1"] = 7200
+    later = bench.order(decision="EURUSD|H1|7200", bar_time=7200)
+    with monkeypatch.context() as killed:
+        killed.setattr(bench.memory, "remember", lambda _results: False)  # killed between the send and the commit
+        done = bench.run(later)[0]
+    assert done.status == "done"
+    resolved = bench.again().resolve()
+    assert [(one.id, one.status, one.deal) for one in resolved] == [(later.id, "done", done.deal)]
+    with bench.ledger.read() as connection:
+        row = result_of(connection, lost.id)
+    assert row is not None
+    assert row.status == "refused"
 
 
 def test_absence_counts_only_when_the_terminal_is_connected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
