@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from store.database import insert_for
+from store.magic import signed, unsigned
 from store.prepared import Prepared
 from store.tables import ledger_deals
 
@@ -49,7 +50,7 @@ _ADD: Final = Prepared(lambda conn: insert_for(conn, ledger_deals).on_conflict_d
 
 def add_deals(conn: Connection, deals: Sequence[DealRow]) -> None:
     """Remember deals; one whose ticket is known is left alone."""
-    _ADD.run(conn, [{name: getattr(deal, name) for name in DealRow.__dataclass_fields__} for deal in deals])
+    _ADD.run(conn, [_values(deal) for deal in deals])
 
 
 def all_deals(conn: Connection, *, bot_id: int | None = None) -> list[DealRow]:
@@ -57,7 +58,7 @@ def all_deals(conn: Connection, *, bot_id: int | None = None) -> list[DealRow]:
     query = select(ledger_deals).order_by(ledger_deals.c.ticket)
     if bot_id is not None:
         query = query.where(ledger_deals.c.bot_id == bot_id)
-    return [DealRow(*row) for row in conn.execute(query)]
+    return [DealRow(**{**row._mapping, "magic": unsigned(row.magic)}) for row in conn.execute(query)]
 
 
 def last_deal_ticket(conn: Connection) -> int:
@@ -70,4 +71,8 @@ def realised_by_magic(conn: Connection) -> dict[int, float]:
     columns = ledger_deals.c
     money = func.sum(columns.profit + columns.commission + columns.swap + columns.fee)
     query = select(columns.magic, money).group_by(columns.magic)
-    return {int(magic): round(float(total), 8) for magic, total in conn.execute(query)}
+    return {unsigned(int(magic)): round(float(total), 8) for magic, total in conn.execute(query)}
+
+
+def _values(deal: DealRow) -> dict[str, Any]:
+    return {name: getattr(deal, name) for name in DealRow.__dataclass_fields__} | {"magic": signed(deal.magic)}

@@ -10,9 +10,9 @@ from broker.api import TradeDeal, TradeOrder
 from broker.paper.matching import Position
 from broker.paper.past import Past
 from store import paper as tables
+from store.magic import signed, unsigned
 
 FIRST_TICKET: Final = 1_000_001
-_WRAP: Final = 1 << 64
 
 
 class Records:
@@ -109,13 +109,10 @@ class Records:
 
 
 def _signed(row: dict[str, Any]) -> dict[str, Any]:
-    """Magic is unsigned in MetaTrader, 64 bits signed in a database."""
-    if row["magic"] >= _WRAP >> 1:
-        row["magic"] -= _WRAP
+    row["magic"] = signed(row["magic"])
     return row
 
 
 def _unsigned(row: tables.Row) -> dict[str, Any]:
-    if row["magic"] < 0:
-        row["magic"] += _WRAP
+    row["magic"] = unsigned(row["magic"])
     return row

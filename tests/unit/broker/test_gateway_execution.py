@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from broker import api
 from broker.gateway.book import Book, FenceState
 from broker.gateway.deals import Deals
 from broker.gateway.execution import Executor
@@ -21,7 +22,7 @@ from protocol.messages import Order, OrderResult
 from protocol.progress import Progress
 from store.database import Database, open_database
 from store.errors import StoreError
-from store.ledger import result_of
+from store.ledger import all_deals, result_of
 
 
 class Bench:
@@ -43,9 +44,11 @@ class Bench:
 
     def again(self) -> Executor:
         """The parts that remember in memory, as after a crash of the gateway."""
-        deals = Deals(self.terminal, self.ledger, lambda magic: 1 if magic == 10 else None)
-        self.memory = Memory(self.ledger, deals)
-        self.executor = Executor(self.terminal, self.memory, self.book, deals, Progress(), settle=0.0, hang_limit=10.0)
+        self.deals = Deals(self.terminal, self.ledger, lambda magic: 1 if magic == 10 else None)
+        self.memory = Memory(self.ledger, self.deals)
+        self.executor = Executor(
+            self.terminal, self.memory, self.book, self.deals, Progress(), settle=0.0, hang_limit=10.0
+        )
         return self.executor
 
     def order(self, **changes: Any) -> Pending:
@@ -213,6 +216,27 @@ def test_a_deal_is_not_taken_for_an_earlier_order_whose_refusal_was_not_written(
         row = result_of(connection, lost.id)
     assert row is not None
     assert row.status == "refused"
+
+
+def test_deals_of_an_expert_with_the_magic_minus_one_do_not_keep_results_out_of_the_ledger(bench: Bench) -> None:
+    tick = bench.terminal.symbol_info_tick("EURUSD")
+    assert tick is not None
+    foreign = {
+        "action": api.TRADE_ACTION_DEAL, "type": api.ORDER_TYPE_BUY, "symbol": "EURUSD", "volume": 0.1,
+        "price": tick.ask, "magic": 2**64 - 1,
+    }  # fmt: skip
+    answer = bench.terminal.order_send(foreign)
+    assert answer is not None
+    assert answer.retcode == api.TRADE_RETCODE_DONE
+    order = bench.order()
+    done = bench.run(order)[0]
+    assert (done.status, done.reason) == ("done", "")
+    with bench.ledger.read() as connection:
+        assert result_of(connection, order.id) is not None
+        assert {deal.magic: deal.bot_id for deal in all_deals(connection)} == {0: None, 2**64 - 1: None, 10: 1}
+    realised = bench.deals.realised
+    bench.again()
+    assert bench.deals.realised == realised, "the same after a restart"
 
 
 def test_absence_counts_only_when_the_terminal_is_connected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,14 @@ def test_deals_are_booked_once_and_summed_by_magic(conn: Connection) -> None:
     assert [one.profit for one in ledger.all_deals(conn, bot_id=7)] == [5.25, -1.0]
 
 
+@pytest.mark.parametrize("magic", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_deal_of_a_foreign_expert_may_have_any_magic_of_64_bits(magic: int, conn: Connection) -> None:
+    row = deal(1, magic, 2.5)
+    ledger.add_deals(conn, [row, deal(2, magic, 1.0)])
+    assert ledger.all_deals(conn)[0] == row
+    assert ledger.realised_by_magic(conn) == {magic: 3.5}
+
+
 def test_a_deal_is_taken_from_the_terminals_own_fields() -> None:
     row = deal(4, 700, 1.0)
     fields = {name: getattr(row, name) for name in DealRow.__dataclass_fields__ if name != "bot_id"}
