@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -53,6 +54,7 @@ class Queries:
         self._roster = roster
         self._now = now
         self._ended = ended
+        self._numbers = itertools.count(1)  # of closes: a query's own id begins anew with each supervisor
 
     def answer(self, query_id: str, what: str, args: dict[str, Any]) -> Any:
         """The answer as plain values. Raises QueryFailed."""
@@ -151,7 +153,10 @@ class Queries:
         return {"symbol": symbol, "timeframe": timeframe, "bars": closed.tobytes(), "time": self._now()}
 
     def _close(self, query_id: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Close every position of a magic, serially. The caller has fenced the bot before."""
+        """Close every position of a magic, serially. The caller has fenced the bot before.
+
+        A query that came twice would close nothing twice: what is open is read anew, and named by its ticket.
+        """
         magic, bot_id = int(args["magic"]), int(args.get("bot_id", 0))
         held = self._must(self._terminal.positions_get())
         mine = [position for position in held if position.magic == magic]
@@ -160,7 +165,7 @@ class Queries:
                 installation=self._installation,
                 bot_id=bot_id,
                 epoch=0,
-                seq=number,
+                seq=next(self._numbers),
                 gateway_boot=self._boot,
                 decision=f"close|{query_id}",
                 bar_time=0,
@@ -174,11 +179,11 @@ class Queries:
                 magic=magic,
                 comment="close",
             )
-            for number, position in enumerate(mine, 1)
+            for position in mine
         ]
         results: dict[str, OrderResult] = {}
         group = [
-            Pending(order, f"{self._installation}:{bot_id}:close:{query_id}:{order.position}", query_id, 0.0, True)
+            Pending(order, f"{self._installation}:{bot_id}:close:{self._boot}:{order.seq}", query_id, 0.0, True)
             for order in orders
         ]
         self._executor.execute(group, lambda pending, result: results.update({pending.id: result}))
