@@ -49,8 +49,8 @@ class _Scope:
 class Guarding:
     """For the terminal thread; `limit` and `limit_account` are for the service thread.
 
-    `latch` halts; `holds` and `forgiven` tell of a halt whether it is in force, and whether somebody lifted it
-    before its time.
+    `latch` halts; `holds` and `forgiven` tell of a halt whether it is in force, and whether somebody lifted it:
+    before its time, or since `lifted` was last told.
     """
 
     def __init__(
@@ -189,9 +189,11 @@ class Guarding:
             halt = HaltState(
                 scope=scope.name, rule=trip.rule, until=trip.until, reason=trip.reason, who="guard", at=time.time()
             )
+            # In this order: one that is lifted between the two questions is forgiven before it is out of force.
+            holds = self._holds(halt.key)
             if self._forgiven(halt.key):
                 continue
-            if not self._holds(halt.key):
+            if not holds:
                 self._latch(halt)
             return f"{trip.rule}: {trip.reason}"
         return ""

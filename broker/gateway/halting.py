@@ -78,8 +78,14 @@ class Halting:
         return tuple(halt for halt in self._held if halt.flatten)
 
     def forgiven(self, key: str) -> bool:
-        """Whether somebody lifted this very halt before its time."""
+        """Whether somebody lifted this very halt: before its time, or since the guards last measured anew."""
         return key in self._forgiven
+
+    def measured_anew(self, halt: HaltState) -> None:
+        """The guards have heard that it was lifted: from now on its rule may latch it again."""
+        if not halt.until:
+            with self._lock:
+                self._forgiven.discard(halt.key)
 
     def is_over(self, halt: HaltState) -> bool:
         """Whether it has ended by itself: its time has come, or it was lifted before."""
@@ -218,7 +224,9 @@ class Halting:
             self._again -= again
             self._lifting.difference_update(halt.key for halt in lifting)
             gone = [] if failed else [halt for halt in lifting if halt.key not in again]
-            self._forgiven.update(halt.key for halt in gone if halt.until)
+            # Forgiven before it is out of force: a look at the guards that is under way on the other thread still
+            # judges by the old peak. One that has no time of its own is forgiven until `measured_anew`.
+            self._forgiven.update(halt.key for halt in gone if halt.until or halt.by_guard)
             keys = {halt.key for halt in gone}
             self._standing = {key: each for key, each in self._standing.items() if key not in keys}
             for key in again & self._standing.keys():

@@ -56,6 +56,7 @@ class TerminalSide:
         self._progress = progress
         self._inbox = inbox
         self._roster = roster
+        self._halting = halting
         self.ended = False  # the feed has no further step
         self._reader = Reader(terminal, terminal.last_closed, terminal.knows)
         self._deals = Deals(terminal, ledger, self._bot_of)
@@ -138,7 +139,14 @@ class TerminalSide:
 
     def lifted(self, halt: HaltState) -> None:
         """A halt was lifted."""
-        self._thread.submit(Urgency.HALT, lambda: self.guarding.lifted(halt))
+
+        def there() -> None:
+            try:
+                self.guarding.lifted(halt)
+            finally:
+                self._halting.measured_anew(halt)
+
+        self._thread.submit(Urgency.HALT, there)
 
     def order(self, pending: Pending) -> None:
         """Have an order executed as soon as it is its turn."""
