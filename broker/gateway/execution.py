@@ -16,6 +16,7 @@ from broker.api import Terminal
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
 from broker.gateway.memory import Memory, Outcome, Pending, reason_told, refusal
+from broker.gateway.netting import Netting
 from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
 from broker.structs import TradePosition
@@ -64,6 +65,7 @@ class Executor:
         self.unresolved: list[OrderIntent] = memory.unresolved()
         self._unresolved_since = time.monotonic()
         self._fillings: dict[str, int] = {}
+        self._netting = Netting(terminal)
 
     def execute(self, group: Sequence[Pending], answer: Answer) -> None:
         """Execute orders one after the other; `answer` is called once for each, after its result is committed."""
@@ -164,9 +166,11 @@ class Executor:
         return known
 
     def _check_position(self, order: Order) -> tuple[int, str]:
-        """An entry must pass the guards, any other order must mean a position of this bot: (retcode, why not)."""
+        """An entry must go into no other's position and pass the guards, any other order mean one of this bot:
+        (retcode, why not).
+        """
         if order.action == "open":
-            return 0, self.guard(order)
+            return 0, self._netting.entry(order) or self.guard(order)
         positions = self._terminal.positions_get(ticket=order.position)
         if positions is None:
             return 0, f"the position cannot be read: {self._terminal.last_error()[1]}"

@@ -336,6 +336,22 @@ def test_netting_account_has_one_bot_per_symbol(tmp_path: Path) -> None:
         attached(rig, 2, 2, "GBPUSD")
 
 
+def test_a_position_that_was_kept_on_netting_is_not_its_successors(tmp_path: Path) -> None:
+    """A bot is removed with its position kept, and added anew: another number, another magic."""
+    with Rig(tmp_path, {**STILL, "margin_mode": "netting"}) as rig:
+        rig.start()
+        rig.ready()
+        former, told = attached(rig, 1)
+        assert former.send(entry(former, told)).status == "done"
+        assert rig.supervisor.fence(1, 1, alive=False).ok
+        client, told = attached(rig, 2)
+        assert told.position is None
+        result = client.send(entry(client, told, "sell"))
+        assert result.status == "refused"
+        assert result.reason == "netting: the position on EURUSD is not this bot's (magic 10)"
+        assert [one["volume"] for one in rig.supervisor.query("positions")] == [0.1]
+
+
 def test_tcp_needs_the_key_of_the_fence(tmp_path: Path) -> None:
     with Rig(tmp_path, STILL, tcp=True) as rig:
         rig.start()

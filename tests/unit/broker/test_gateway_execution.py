@@ -28,10 +28,10 @@ from store.ledger import all_deals, result_of
 class Bench:
     """One account, one bot (id 1, magic 10) and the parts of the terminal side that trade."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **account: Any) -> None:
         self.ledger: Database = open_database(folder / "ledger.db", "ledger", synchronous="OFF")
         self.terminal = PaperTerminal(
-            AccountConfig.model_validate({"symbols": ("EURUSD",)}),
+            AccountConfig.model_validate({"symbols": ("EURUSD",), **account}),
             name="m",
             database=folder / "paper.db",
             base_dir=folder,
@@ -70,13 +70,40 @@ class Bench:
     def open(self) -> OrderResult:
         return self.run(self.order())[0]
 
+    def by_hand(self, kind: int, volume: float, **changes: Any) -> int:
+        """A deal of somebody else's; its order."""
+        request = {"action": api.TRADE_ACTION_DEAL, "symbol": "EURUSD", "volume": volume, "type": kind, "magic": 77}
+        answer = self.terminal.order_send({**request, **changes})
+        assert answer is not None and answer.retcode == api.TRADE_RETCODE_DONE, answer
+        return int(answer.order)
+
+    def on_the_next_bar(self, **changes: Any) -> OrderResult:
+        """An entry: a bar's decision has but one."""
+        self.book.last_closed["EURUSD", "H1"] += 3600
+        bar_time = self.book.last_closed["EURUSD", "H1"]
+        return self.run(self.order(decision=f"EURUSD|H1|{bar_time}", bar_time=bar_time, **changes))[0]
+
+    def held(self) -> list[tuple[int, float, float]]:
+        """Magic, volume and stop loss of what is open."""
+        return [(one.magic, one.volume, one.sl) for one in self.terminal.positions_get() or ()]
+
+    def close(self) -> None:
+        self.terminal.close()
+        self.ledger.close()
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.terminal.close()
-    bench.ledger.close()
+    bench.close()
+
+
+@pytest.fixture
+def netting(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path, margin_mode="netting")
+    yield bench
+    bench.close()
 
 
 def break_ledger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,3 +290,73 @@ def test_none_from_the_terminal_is_never_no_position(bench: Bench) -> None:
     assert result.status == "refused"
     assert "cannot be read" in result.reason
     assert len(bench.terminal.positions_get() or ()) == 1
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_on_a_netting_account_no_entry_goes_into_the_position_of_another(netting: Bench, side: str) -> None:
+    netting.by_hand(api.ORDER_TYPE_BUY, 0.2)
+    before = netting.held()
+    result = netting.run(netting.order(side=side, sl=0.5 if side == "buy" else 2.5))[0]
+    assert (result.status, result.retcode) == ("refused", 0)
+    assert result.reason == "netting: the position on EURUSD is not this bot's (magic 77)"
+    assert netting.held() == before == [(77, 0.2, 0.0)]
+    netting.by_hand(api.ORDER_TYPE_SELL, 0.2)
+    assert netting.on_the_next_bar(side=side).status == "done", "it is gone: free again"
+
+
+def test_on_a_netting_account_a_bot_adds_to_its_own_position(netting: Bench) -> None:
+    assert netting.open().status == "done"
+    assert netting.on_the_next_bar().status == "done"
+    assert netting.held() == [(10, 0.2, 0.0)]
+
+
+def test_an_order_of_another_that_waits_bars_no_entry_until_it_is_a_position(netting: Bench) -> None:
+    tick = netting.terminal.symbol_info_tick("EURUSD")
+    assert tick is not None
+    far = {"action": api.TRADE_ACTION_PENDING, "price": round(tick.bid / 2, 5)}
+    waiting = netting.by_hand(api.ORDER_TYPE_BUY_LIMIT, 0.3, **far)
+    opened = netting.open()
+    assert opened.status == "done" and opened.position is not None and opened.position["volume"] == 0.1
+    assert [one.ticket for one in netting.terminal.orders_get() or ()] == [waiting]
+
+
+@pytest.mark.parametrize(("fn", "what"), [("account_info", "account"), ("positions_get", "position on EURUSD")])
+def test_what_a_netting_account_does_not_say_is_never_no_position(
+    netting: Bench, monkeypatch: pytest.MonkeyPatch, fn: str, what: str
+) -> None:
+    with monkeypatch.context() as silent:
+        silent.setattr(netting.terminal, fn, lambda **_: None)
+        refused = netting.open()
+    assert refused.status == "refused" and refused.reason.startswith(f"the {what} cannot be read")
+    assert netting.held() == []
+    assert netting.on_the_next_bar().status == "done"
+
+
+def test_an_exchange_account_has_one_position_a_symbol_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = bench.terminal.account_info()
+    assert account is not None
+    exchange = account._replace(margin_mode=api.ACCOUNT_MARGIN_MODE_EXCHANGE)
+    monkeypatch.setattr(bench.terminal, "account_info", lambda: exchange)
+    bench.by_hand(api.ORDER_TYPE_BUY, 0.2)
+    assert "is not this bot's (magic 77)" in bench.open().reason
+
+
+def test_where_each_entry_is_a_position_nothing_is_asked_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.by_hand(api.ORDER_TYPE_BUY, 0.2)
+    assert bench.open().status == "done"
+
+    def fail(**_: Any) -> None:
+        raise AssertionError("asked on the way of an order")
+
+    send = bench.terminal.order_send
+
+    def sent(request: Any) -> Any:
+        monkeypatch.undo()  # what is asked after the send is another matter
+        return send(request)
+
+    monkeypatch.setattr(bench.terminal, "account_info", fail)
+    monkeypatch.setattr(bench.terminal, "positions_get", fail)
+    monkeypatch.setattr(bench.terminal, "order_send", sent)
+    assert bench.on_the_next_bar().status == "done"
