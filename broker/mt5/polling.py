@@ -1,7 +1,8 @@
 """Bars of a terminal that is only asked, never tells: each symbol and timeframe once, however many bots want it.
 
 A bar has closed when a newer one is there, or when the server's clock has passed its end by a moment: at the end of
-a week no newer one comes.
+a week no newer one comes. By the clock only a bar ends that the last tick has reached: any other has begun since that
+tick was read, and a clock by which it is over is wrong (after a weekend the server may be in another zone).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Polled:
         return found
 
     def step(self, quotes: dict[str, Quote], now: int, mono: float) -> tuple[ClosedBar, ...]:
-        """Bars that have closed since the last step. `now`: server seconds; `mono`: monotonic seconds."""
+        """Bars that have closed since the last step. `now`: server seconds, past for sure; `mono`: monotonic."""
         told: list[ClosedBar] = []
         for (symbol, timeframe), line in self._lines.items():
             quote = quotes.get(symbol)
@@ -94,18 +95,18 @@ class Polled:
             if not over or (not quote.fresh and mono < line.look_at):
                 continue
             line.look_at = mono + _QUIET
-            for row in self._news(symbol, timeframe, line, now):
+            for row in self._news(symbol, timeframe, line, now, int(quote.tick.time)):
                 told.append(ClosedBar(symbol, timeframe, row.tobytes(), float(quote.tick.bid), float(quote.tick.ask)))
         return tuple(told)
 
-    def _news(self, symbol: str, timeframe: str, line: _Line, now: int) -> Rates | tuple[()]:
+    def _news(self, symbol: str, timeframe: str, line: _Line, now: int, reached: int) -> Rates | tuple[()]:
         rates = self._fetch(symbol, timeframe, _FEW)
         if rates is not None and len(rates) and line.closed and int(rates["time"][0]) > line.closed:
             rates = self._fetch(symbol, timeframe, _MANY)  # several have passed since
         if rates is None or not len(rates):
             return ()
         line.forming = max(line.forming, int(rates["time"][-1]))
-        closed = _closed(rates, timeframe, now)
+        closed = _closed(rates, timeframe, now if int(rates["time"][-1]) <= reached else reached)
         fresh: Rates = closed[closed["time"] > line.closed]
         if len(fresh):
             line.closed = int(fresh["time"][-1])

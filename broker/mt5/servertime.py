@@ -46,6 +46,16 @@ class ServerTime:
             return int(self.last_tick)
         return int(max(self.counted(mono), self.last_tick))
 
+    def surely(self, mono: float) -> int:
+        """The clock that a bar may end by: the earlier of this one and of the zone that does not count yet.
+
+        Where a weekend ends in winter time the counted clock is an hour ahead until enough ticks agree, and would end a
+        bar that has just begun. To wait for them in every case would be no better: one odd tick at the end of a week
+        would keep its last bar open until the next.
+        """
+        now = self.now(mono)
+        return min(now, int(self.lead + mono)) if self.count else now
+
     def counted(self, mono: float) -> float:
         """The clock as counted on from the last fresh tick."""
         return self.anchor + (mono - self.anchor_at)

@@ -213,7 +213,7 @@ class Mt5Terminal:
             clock, line = observe(clock, stamp, utc, mono, fresh=quote.fresh)
             lines += [line] if line else []
         now = clock.now(mono)
-        bars = polled.step(quotes, now, mono)
+        bars = polled.step(quotes, clock.surely(mono), mono)
         if not self._is_ours():
             return Step(self.now, ())
         self._polled, self._clock = polled, clock
@@ -230,7 +230,7 @@ class Mt5Terminal:
         tick = self._tick(symbol)
         if tick is not None:
             clock, _ = observe(clock, float(tick.time), self._utc(), mono, fresh=False)
-        polled.watch(symbol, timeframe, clock.now(mono))
+        polled.watch(symbol, timeframe, clock.surely(mono))
         if self._is_ours():
             self._polled, self._clock = polled, clock
 

@@ -105,6 +105,19 @@ def test_the_clock_goes_on_over_a_weekend_at_whose_end_it_is_summer() -> None:
     assert told.startswith("the server's time is UTC+3") and state.now(monday + 9) == int(monday + 10800 + 9)
 
 
+def test_nothing_ends_by_the_clock_of_summer_after_a_weekend_at_whose_end_it_is_winter() -> None:
+    state, _ = ticks(ServerTime(), 10800, 9)
+    monday = UTC + 49 * 3600
+    assert state.surely(monday) == state.now(monday) == int(monday + 10800)
+    for count in range(1, 6):
+        late, told = ticks(state, 7200, count, at=monday)
+        assert told == "" and late.now(monday + 5) == int(monday + 10800 + 5), "not yet: it may be an odd one"
+        assert late.surely(monday + 5) == int(monday + 7200 + 5)
+    state, told = ticks(state, 7200, 8, at=monday)
+    assert told.startswith("the server's time is UTC+2")
+    assert state.surely(monday + 9) == state.now(monday + 9) == int(monday + 7200 + 9)
+
+
 def test_a_host_that_stood_still_with_a_wrong_wall_clock_follows_ticks_that_agree() -> None:
     """A virtual machine that was paused: both of its clocks are ten minutes late, and nobody sets the wall clock."""
     state, _ = ticks(ServerTime(), 7200, 9)

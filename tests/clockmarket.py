@@ -1,0 +1,133 @@
+"""A package MetaTrader5 whose market is a clock that the test sets, and a terminal that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from broker import api, paper
+from broker.api import RATES_DTYPE, Rates, Tick
+from broker.mt5.terminal import Mt5Terminal
+from protocol.botconfig import AccountConfig
+from tests.papermarket import MONDAY
+
+HOUR = 3600
+#: A quarter past an hour of the server's, which is two hours ahead of UTC.
+UTC = float(MONDAY + 10 * HOUR + 900)
+OURS, THEIRS = 2 * HOUR, 5 * HOUR
+
+
+class Module:
+    """A package whose market is the clock itself: a tick at every moment, a bar at every hour of the account's server.
+
+    `meanwhile` happens at the next call of the function that it names.
+    """
+
+    def __init__(self) -> None:
+        self.login, self.ahead, self.utc, self.mono = 7, OURS, UTC, 0.0
+        self.error = (api.RES_S_OK, "Success")
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+        self.blind = False
+        self.shut_at: float | None = None
+        self.gap = (0.0, 0.0)  # a weekend of the server's, in which there are no bars
+
+    def shut(self) -> None:
+        """The market closes: tick and bar stay as they are."""
+        self.shut_at = self.utc + self.ahead
+
+    def reopen(self) -> None:
+        """And opens."""
+        assert self.shut_at is not None
+        self.gap, self.shut_at = (self.shut_at, self.utc + self.ahead), None
+
+    def switch(self, login: int, ahead: int) -> None:
+        """Another account, or another zone."""
+        self.login, self.ahead = login, ahead
+
+    def go(self, seconds: float) -> None:
+        """Time passes."""
+        self.utc, self.mono = self.utc + seconds, self.mono + seconds
+
+    @property
+    def server(self) -> int:
+        """The server's clock."""
+        return int(self.utc + self.ahead)
+
+    @property
+    def last(self) -> float:
+        """When the last tick was, by that clock."""
+        return self.utc + self.ahead if self.shut_at is None else self.shut_at
+
+    def initialize(self, **_: Any) -> bool:
+        return True
+
+    def shutdown(self) -> None:
+        pass
+
+    def last_error(self) -> tuple[int, str]:
+        return self.error
+
+    def account_info(self) -> Any:
+        if self.blind:
+            self.error = (api.RES_E_FAIL, "Terminal: Call failed")
+            return None
+        return ACCOUNT._replace(login=self.login)
+
+    def terminal_info(self) -> Any:
+        return TERMINAL
+
+    def symbols_get(self) -> tuple[Any, ...]:
+        return (SYMBOL,)
+
+    def symbol_select(self, _name: str, _enable: bool) -> bool:
+        return True
+
+    def symbol_info_tick(self, name: str) -> Tick:
+        self.meanwhile.pop("symbol_info_tick", lambda: None)()
+        return Tick(int(self.last), 1.0, 1.1, 0.0, 0, int(self.last * 1000), 6, 0.0)
+
+    def copy_rates_from_pos(self, name: str, _timeframe: int, _start: int, count: int) -> Rates:
+        self.meanwhile.pop("copy_rates_from_pos", lambda: None)()
+        hours = int(self.last) // HOUR * HOUR - HOUR * np.arange(1000)[::-1]
+        hours = hours[(hours <= self.gap[0]) | (hours + HOUR > self.gap[1])][-count:]
+        rates = np.zeros(len(hours), RATES_DTYPE)
+        rates["time"] = hours
+        return rates
+
+
+def filled(kind: Any, **known: Any) -> Any:
+    """A struct of the package with nothing but this in it."""
+    return kind(**{**dict.fromkeys(kind._fields, 0), **known})
+
+
+ACCOUNT = filled(paper.AccountInfo, server="Broker-Live", trade_allowed=True, trade_expert=True)
+TERMINAL = filled(paper.TerminalInfo, connected=True, trade_allowed=True)
+SYMBOL = filled(paper.SymbolInfo, name="EURUSD")
+
+
+class Watched:
+    """A terminal over the module, which follows EURUSD H1; every step is a quarter second."""
+
+    def __init__(self, folder: Path) -> None:
+        self.module = Module()
+        self.told: list[str] = []
+        keys = {"kind": "mt5", "login": 7, "server": "Broker-Live", "password_env": "STABLEHAND_WATCHED"}
+        self.terminal = Mt5Terminal(
+            self.module, AccountConfig.model_validate(keys), file=folder / "symbols.json", base_dir=folder,
+            tell=lambda line, _bad: self.told.append(line), mono=lambda: self.module.mono, utc=lambda: self.module.utc,
+        )  # fmt: skip
+        assert self.terminal.tend()
+        self.terminal.follow("EURUSD", "H1")
+        assert self.steps(12) == [] and self.told == ["the server's time is UTC+2"]
+        self.told.clear()
+
+    def steps(self, count: int, seconds: float = 0.25) -> list[int]:
+        """Opening times of the bars that so many steps tell, as hours of the day."""
+        bars = []
+        for _ in range(count):
+            self.module.go(seconds)
+            bars += [int.from_bytes(bar.row[:8], "little") for bar in self.terminal.step().closed]
+        return [(one - MONDAY) // HOUR for one in bars]
