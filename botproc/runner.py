@@ -21,7 +21,8 @@ from botproc.livedesk import LiveDesk
 from botproc.loader import build
 from botproc.market import Market
 from botproc.ondemand import run_analysis
-from botproc.orphan import Orphan
+from botproc.orders import Outcome
+from botproc.orphan import Orphan, is_flat
 from botproc.rawlog import cut
 from botproc.stops import HISTORY
 from botproc.strategy import Signal, Strategy
@@ -44,6 +45,7 @@ _LATE_AT_MOST: Final = 5.0  # seconds by which a start of many puts a decision o
 _ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
 _ATTACH_LIMIT: Final = 15.0
 _FLUSH: Final = 0.5
+_NOT_ATTACHED: Final = Outcome("failed", "the gateway has not let it in yet")
 
 log = logging.getLogger("stablehand.runner")
 
@@ -93,7 +95,7 @@ class BotRun:
             lambda: {"ready": self._ready, "paused": self._paused, "code_hash": code_hash},
             lambda: cut(output, 1, spec.log_max_bytes, spec.log_backups),
         )
-        self._orphan = Orphan(config.on_orphan, spec.orphan_after)
+        self._orphan = Orphan(config.on_orphan, spec.orphan_after, config.check_interval_seconds)
 
     def run(self) -> int:
         """Until the end; the exit code."""
@@ -127,6 +129,7 @@ class BotRun:
         attached = self._attach()
         self._desk = LiveDesk(self._market.client, attached, self._spec.magic, self._progress)
         self._trader = Trader(self._config, self._desk, self._report)
+        self._trader.entries = self._orphan.entries
         while len(self._market.window) < strategy.lookback:
             if self._follow():
                 continue
@@ -324,13 +327,20 @@ class BotRun:
         step = self._orphan.step(self._link.orphaned_for())
         if step == "":
             return
-        self._report("WARNING", f"without a supervisor: {step}", {})
-        if self._ready:
-            self._trader.entries = step == "back" or self._config.on_orphan == "continue"
-            if step == "close":
-                self._trader.flatten("without a supervisor", self._market.window.last_time)
-        if step == "close":
-            raise _End(EXIT_OK, "without a supervisor: closed and ended")
+        trader: Trader | None = getattr(self, "_trader", None)
+        if step != "again":
+            self._report("WARNING", f"without a supervisor: {step}", {})
+            if trader is not None:
+                trader.entries = self._orphan.entries
+        if step in ("close", "again"):
+            outcome = _NOT_ATTACHED
+            if trader is not None:
+                outcome = trader.flatten("without a supervisor", self._market.window.last_time)
+            if is_flat(outcome):
+                raise _End(EXIT_OK, "without a supervisor: closed and ended")
+            line = self._orphan.stays_open(outcome, self._config.market)
+            if line:
+                self._report("WARNING", line, {"volume": outcome.volume})
 
     # --- small things ------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class BotConfig(GuardLimits, Supervised):
     order_ttl_seconds: float = Field(30.0, gt=0, le=3600)
     """A decision older than this is no longer sent or executed."""
     on_orphan: Literal["continue", "drain", "close"] = "continue"
-    """Without a supervisor for `orphan_after_seconds`: trade on, only close, or close and end."""
+    """Without a supervisor for `orphan_after_seconds`: trade on, only close, or close and end once flat."""
 
     @field_validator("params")
     @classmethod

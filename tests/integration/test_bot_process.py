@@ -25,6 +25,13 @@ class Angry(Strategy):
     def analyze(self, bars):
         raise ValueError('no mood')
 """
+_EAGER = """
+from botproc.strategy import Signal, Strategy
+class Eager(Strategy):
+    lookback = 60
+    def analyze(self, bars):
+        return Signal('BUY', float(bars['close'].iloc[-1]), 'Always.')
+"""
 
 
 class Scene:
@@ -178,6 +185,28 @@ def test_without_a_supervisor_it_follows_on_orphan(scene: Scene, interval: float
     scene.bus.close()
     assert scene.exit_code(spec) == 0
     assert "without a supervisor: closed and ended" in scene.launchers.log(spec)
+
+
+def test_without_a_supervisor_it_ends_only_once_what_it_holds_is_closed(scene: Scene) -> None:
+    (scene.modules / "eager.py").write_text(_EAGER)
+    scene.start()
+    assert scene.rig.supervisor.fence(1, 1, magic=10).ok
+    bot = {"strategy": "eager:Eager", "on_orphan": "close", "check_interval_seconds": 0.2}
+    spec = scene.launch(bot=bot, orphan_after=0.5)
+    eventually(lambda: scene.rows("OPEN_BUY"), 20.0, what="a position")
+    dead = scene.rig.processes[-1]
+    dead.kill()
+    dead.wait(5)
+    scene.bus.close()
+    eventually(lambda: "tried again every 0.2 s" in scene.launchers.log(spec), 20.0, what="it says what stays open")
+    assert "closed and ended" not in scene.launchers.log(spec)
+    scene.rig.start()
+    eventually(lambda: len(scene.rig.supervisor.hellos) == 2, 20)
+    assert scene.rig.supervisor.fence(1, 1, magic=10).ok
+    assert scene.exit_code(spec) == 0
+    assert "without a supervisor: closed and ended" in scene.launchers.log(spec)
+    assert scene.rig.supervisor.query("positions") == []
+    assert [one["entry"] for one in scene.rig.supervisor.query("deals") if one["magic"] == 10][-2:] == [0, 1]
 
 
 def test_sigterm_is_a_stop(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botproc.desk import DeskFailed, OrderDraft, Side
+from botproc.orphan import is_flat
 from botproc.strategy import Signal
 from botproc.trader import Trader
 from protocol.botconfig import BotConfig
@@ -404,6 +405,18 @@ def test_flatten_closes_what_is_held() -> None:
     stall.say("SELL")
     assert stall.trader.flatten("orphaned", stall.bar).action == "closed"
     assert stall.actions == ["OPEN_SELL", "CLOSE_SELL"] and stall.broker.open is None
+
+
+@pytest.mark.parametrize("fate", [10004, 10018, 0, "unknown_lost", "unknown_filled", "down", "lie"])
+def test_a_bot_without_a_supervisor_ends_only_when_it_is_flat(fate: Any) -> None:
+    stall = Stall()
+    stall.say("BUY")
+    stall.broker.fates = [fate]
+    stall.trader.entries = False
+    outcome = stall.trader.flatten("orphaned", stall.bar)
+    assert not is_flat(outcome) and outcome.volume == 0.5
+    assert is_flat(stall.trader.flatten("orphaned", stall.bar))
+    assert stall.broker.open is None and stall.trader.volume == 0.0
 
 
 def test_a_partial_close_is_told_and_opens_nothing() -> None:
