@@ -1,7 +1,8 @@
 """Stands in this installation for a gateway on another host, and passes on what supervisor and gateway say.
 
 The supervisor launches, watches and stops it like any gateway. Bots do not speak through it: they reach the gateway
-itself. Nothing is kept here: after each silence the supervisor is greeted anew and tells everything again.
+itself. Nothing is kept here: after each silence, and over each new connection, the supervisor is greeted anew and tells
+everything again.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Relay:
         self._remote = self._connected()
         self._welcome: Welcome | None = None
         self._boot = ""  # of the gateway's process
+        self._ready_of = ""  # the process whose first Ready was heard
         self._heard = float("-inf")
         self._away = True
         self._told_away = False
@@ -188,8 +190,10 @@ class Relay:
         self._heard = time.monotonic()
         if isinstance(message, Hello):
             self._there(message.gateway_boot)
-        elif isinstance(message, Ready | Bye):
-            return  # its addresses are those of the file; that it leaves is seen by its silence
+        elif isinstance(message, Ready):
+            self._connected_anew()  # its addresses are those of the file
+        elif isinstance(message, Bye):
+            return  # that it leaves is seen by its silence
         elif isinstance(message, History):
             for row in message.rows:
                 if row.seq > self._row:
@@ -219,6 +223,16 @@ class Relay:
             there = places(self._spec.account.address)
             self._link.send(Ready(token=self._spec.token, detail=json.dumps(there)))
         self._link.greet_again()
+
+    def _connected_anew(self) -> None:
+        """The gateway says so once of each connection, and of each supervisor, that it is greeted by.
+
+        What was said over a connection that broke may be lost, also where nobody missed it: a fence would be waited
+        for until the next silence. The first one follows a Hello by which the supervisor was greeted already.
+        """
+        if self._ready_of == self._boot:
+            self._link.greet_again()
+        self._ready_of = self._boot
 
     def _lost(self) -> None:
         self._away = True
