@@ -45,6 +45,7 @@ _LATE_AT_MOST: Final = 5.0  # seconds by which a start of many puts a decision o
 _ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
 _ATTACH_LIMIT: Final = 15.0
 _FLUSH: Final = 0.5
+_CLOSE_AGAIN: Final = 60.0  # seconds, at most, between attempts to close without a supervisor
 _NOT_ATTACHED: Final = Outcome("failed", "the gateway has not let it in yet")
 
 log = logging.getLogger("stablehand.runner")
@@ -95,7 +96,7 @@ class BotRun:
             lambda: {"ready": self._ready, "paused": self._paused, "code_hash": code_hash},
             lambda: cut(output, 1, spec.log_max_bytes, spec.log_backups),
         )
-        self._orphan = Orphan(config.on_orphan, spec.orphan_after, config.check_interval_seconds)
+        self._orphan = Orphan(config.on_orphan, spec.orphan_after, min(config.check_interval_seconds, _CLOSE_AGAIN))
 
     def run(self) -> int:
         """Until the end; the exit code."""

@@ -13,6 +13,7 @@ from broker.gateway.book import Book
 from broker.gateway.hub import Hub
 from broker.gateway.lockstep import Lockstep, Turn
 from broker.gateway.memory import Pending
+from broker.gateway.netting import nets
 from broker.gateway.orders import Orders
 from broker.gateway.reading import ReadFailed, View, attached_frame
 from broker.gateway.sessions import Identity, Sessions
@@ -48,7 +49,7 @@ class FrontDoor:
         self._held: dict[str, Pending] = {}  # lockstep: orders that wait for their round
         self.sessions = Sessions(spec.installation, book, self.hub.synced, self._read_for, sockets.reply)
         account = side.terminal.account_info()
-        self.sessions.netting = account is not None and account.margin_mode == 0
+        self.sessions.netting = account is not None and nets(account)
         self.orders = Orders(book, ledger, self._hand_over, sockets.reply)
         side.on_step = self._stepped
         side.on_round = self._round_done

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from broker import api
 from broker.api import Terminal
+from broker.structs import AccountInfo
 from protocol.messages import Order
+
+
+def nets(account: AccountInfo) -> bool:
+    """Whether a symbol has one position only, as on exchange accounts as well."""
+    return account.margin_mode != api.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 
 
 class Netting:
@@ -23,8 +29,7 @@ class Netting:
             account = self._terminal.account_info()
             if account is None:
                 return self._unread("account")
-            # Exchange accounts have one position a symbol as well.
-            self._nets = account.margin_mode != api.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+            self._nets = nets(account)
         if not self._nets:
             return ""
         held = self._terminal.positions_get(symbol=order.symbol)

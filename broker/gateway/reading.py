@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 
 from broker.api import READS, RES_E_NOT_FOUND, Terminal
+from broker.gateway.netting import nets
 from broker.market import TIMEFRAMES, closed_only
 from protocol.codec import pack
 from protocol.errors import nearest
@@ -100,7 +101,7 @@ class Reader:
             account = self._terminal.account_info()
             if account is None:
                 raise self._failed("account", symbol)
-            self._account = pack(account._asdict()), account.margin_mode == 0
+            self._account = pack(account._asdict()), nets(account)
         bars = self._closed(symbol, timeframe, lookback, now)
         return View(
             symbol=symbol,
