@@ -64,14 +64,22 @@ class Sampling:
             watched = self._watched()
             processes = [(pid, ticks) for pid, (ticks, _) in watched.items()]
             request = {"processes": processes, "interval": self._interval, "data_dir": self._data_dir}
-            self._process.stdin.write(codec.pack(request))
-            # On a thread, which ends with the probe: the loop that watches sockets on Windows knows no pipes.
-            data = await asyncio.to_thread(os.read, source, 1 << 20)
-            if not data:
-                return
-            unpacker.feed(data)
-            for message in unpacker:
-                self._take(message, watched)
+            # One request for each whole sample, which comes in pieces, and written while these are read: the probe
+            # reads nothing while it writes, and two who both wait for room in a pipe wait for ever. On threads, which
+            # end with the probe: the loop that watches sockets on Windows knows no pipes.
+            asked = asyncio.ensure_future(asyncio.to_thread(self._process.stdin.write, codec.pack(request)))
+            try:
+                message = None
+                while message is None:
+                    data = await asyncio.to_thread(os.read, source, 1 << 20)
+                    if not data:
+                        return
+                    unpacker.feed(data)
+                    message = next(unpacker, None)
+                await asked
+            finally:
+                asked.cancel()
+            self._take(message, watched)
 
     def _watched(self) -> dict[int, tuple[int, Callable[[Sample], None]]]:
         """Pid -> (its start in ticks, 0 where that is not known; who takes its sample)."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from supervisor.runtime import sampling
 from supervisor.runtime.probe import Probe
+from supervisor.runtime.registry import Record, Registry, Run
 from tests.support import eventually
 
 FIELDS = {
@@ -94,3 +99,61 @@ def test_a_pid_that_was_reused_is_measured_anew(tmp_path: Path) -> None:
     assert probe.watched[os.getpid()] is before
     probe.watch([(os.getpid(), 2)])
     assert probe.watched[os.getpid()] is not before and probe.watched[os.getpid()].uss is None
+
+
+#: Writes a sample of 400 KB each 50 ms, and reads nothing while it writes, as the probe does.
+_LONG_WINDED = """
+import os, select, sys, msgpack
+unpacker, count = msgpack.Unpacker(), 0
+while True:
+    if select.select([0], [], [], 0.05)[0]:
+        data = os.read(0, 1 << 20)
+        if not data:
+            break
+        unpacker.feed(data)
+        count += sum(1 for _ in unpacker)
+    else:
+        host = {"fill": "x" * 400_000, "asked": count}
+        sys.stdout.buffer.write(msgpack.packb({"processes": {}, "host": host, "own": {}}))
+        sys.stdout.buffer.flush()
+"""
+
+
+def test_a_sample_and_a_request_that_fill_their_pipes_wait_for_each_other_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of some thousand processes: both wrote, and neither read."""
+
+    def long_winded() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", _LONG_WINDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )  # fmt: skip
+
+    monkeypatch.setattr(sampling, "_start", long_winded)
+
+    async def asked() -> list[int]:
+        registry = Registry()
+        for number in range(20_000):  # a request of 300 KB
+            record = Record(number, f"b{number}", "bot", "running", "main")
+            record.run = Run(epoch=1, token=str(number), started_at=0.0, started=0.0, pid=4_000_000 + number)
+            registry.add(record)
+        made = sampling.Sampling(registry, 2.0, ".", dict)
+        told: list[int] = []
+        done = asyncio.Event()
+
+        def took() -> None:
+            told.append(made.host["asked"])
+            if len(told) == 5:
+                done.set()
+
+        made.sampled = took
+        running = asyncio.create_task(made.run())
+        try:
+            await asyncio.wait_for(done.wait(), 30)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return told
+
+    told = asyncio.run(asked())
+    assert told == sorted(told) and told[-1] >= 4, "one request for each sample"
