@@ -19,6 +19,8 @@ from typing import Any, Final
 from protocol.spec import RunSpec
 
 UNKNOWN: Final = -1
+#: Whether an end can be seen without reaping it. Not on Windows; on macOS from Python 3.13 on.
+ZOMBIES: Final = hasattr(os, "waitid")
 
 
 @dataclass(slots=True)
@@ -106,6 +108,12 @@ class Children:
         ended = sorted((child for child in self._all.values() if child.exited), key=lambda child: child.at)
         return [child.notice() for child in ended]
 
+    def reaped(self, child: Child) -> dict[str, Any]:
+        """The notice where an end cannot be seen without reaping it: the child's `popen` has waited."""
+        assert child.popen is not None
+        code = int(child.popen.returncode)
+        return self.ended(child, code, 0) if code >= 0 or os.name != "posix" else self.ended(child, UNKNOWN, -code)
+
     def ended(self, child: Child, code: int, signal_number: int, dumped: bool = False) -> dict[str, Any]:
         """Note an end that the kernel told, end what is left of the child's group, and give the notice."""
         child.exited = True
@@ -148,7 +156,7 @@ class Children:
     def send(self, token: str, number: int, group: bool) -> dict[str, Any]:
         """Send a signal to a child, or to all of its group: `{ok}` or `{ok: False, error: "gone"}`."""
         child = self._all.get(token)
-        if child is None or (child.exited and not group):
+        if child is None or (child.exited and not (group and ZOMBIES)):  # nothing else holds its pid
             return {"ok": False, "error": "gone"}
         try:
             if sys.platform == "win32":

@@ -88,7 +88,7 @@ def _become(
         die_with_parent(signal.SIGKILL)
         if os.getppid() != starter:  # it ended before that was in force
             os._exit(127)
-        for number in (*range(1, 32), *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)):
+        for number in signal.valid_signals():
             if number not in (signal.SIGKILL, signal.SIGSTOP):
                 signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and that would be inherited
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

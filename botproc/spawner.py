@@ -29,7 +29,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from botproc import logs, preload
 from botproc.answers import Answers
-from botproc.children import Child, NotMade
+from botproc.children import ZOMBIES, Child, NotMade
 from botproc.doorkeeper import Doorkeeper
 from botproc.service import Service
 from protocol.keys import KeyPair, load_or_create, secure_server
@@ -191,22 +191,18 @@ class Spawner:
 
     def _watch(self, child: Child) -> None:
         """Wait for one child's end, on a thread of its own, without reaping it; then wake the loop."""
-        if sys.platform == "win32":
+        if ZOMBIES:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        else:
             assert child.popen is not None
             child.popen.wait()
-        else:
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         self._endings.put(child)
         self._wake.set()
 
     def _read_endings(self) -> None:
         while not self._endings.empty():
             child = self._endings.get()
-            if sys.platform == "win32":
-                assert child.popen is not None
-                notice: dict[str, Any] | None = self._children.ended(child, child.popen.returncode, 0)
-            else:
-                notice = self._children.look(child)
+            notice = self._children.look(child) if ZOMBIES else self._children.reaped(child)
             if notice is not None and self._peers:
                 self._send(next(reversed(self._peers)), notice)
 

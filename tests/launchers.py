@@ -19,7 +19,7 @@ import zmq
 
 from tests.support import eventually
 
-Method = Literal["fork", "spawn"]
+Method = Literal["fork", "spawn", "spawn_reaping"]
 
 
 class Line(ABC):
@@ -124,7 +124,11 @@ class Launchers:
 
     def start(self, *options: str, orphan_after: float = 60.0, modules: Path | None = None) -> subprocess.Popen[bytes]:
         name = "botproc.launcher" if self.method == "fork" else "botproc.spawner"
-        command = [sys.executable, "-m", name, "--socket", str(self.path), "--generation", "g1"]
+        command = [sys.executable, "-m", name]
+        if self.method == "spawn_reaping":  # as on macOS, where an end cannot be seen without reaping it
+            code = f"import os, runpy; del os.waitid; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+            command = [sys.executable, "-c", code]
+        command += ["--socket", str(self.path), "--generation", "g1"]
         command += ["--orphan-after", str(orphan_after), *options]
         if modules is not None:
             command += ["--path", str(modules)]
