@@ -34,6 +34,17 @@ def judge(
     return None
 
 
+def stretched(limit: float, progress_age: float, cap: float, uncapped_for: float | None) -> float:
+    """How long a phase may last that may use only `cap` percent of a core (0: all it gets); all times in seconds.
+
+    `uncapped_for` is the time since the cap was lifted (None: it holds): a phase that began before that is not judged
+    as if it had always had the processor.
+    """
+    if cap <= 0 or cap >= 100 or (uncapped_for is not None and progress_age < uncapped_for):
+        return limit
+    return limit * 100 / cap
+
+
 def judge_voice(
     heard: float | None,
     since: float,

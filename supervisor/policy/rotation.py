@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 class Place:
     """One bot that is wanted. `since`: when it got its place, or when it began to wait (monotonic seconds).
 
-    `leaving`: it was asked to give its place back, and still has it.
+    `leaving`: it was asked to give its place back, and still has it. `paused`: it does nothing with it now.
     """
 
     bot_id: int
@@ -23,6 +23,7 @@ class Place:
     since: float
     flat: bool = True
     leaving: bool = False
+    paused: bool = False  # by the throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,10 @@ def plan(places: Iterable[Place], capacity: int, now: float, rotate: float = 0.0
     come = queue[: max(0, free)]
     queue = queue[len(come) :]
     leaving = sum(one.leaving for one in seated)
-    # Whom to ask first: the least important, of equals the one that has had its place longest.
+    # Whom to ask first: the least important, of equals who is paused, then who has had his place longest.
     movable = sorted(
-        (one for one in seated if one.flat and not one.leaving), key=lambda one: (one.priority, one.since, one.bot_id)
+        (one for one in seated if one.flat and not one.leaving),
+        key=lambda one: (one.priority, not one.paused, one.since, one.bot_id),
     )
     go = movable[: max(0, -free - leaving)]
     movable = movable[len(go) :]

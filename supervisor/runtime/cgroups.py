@@ -118,6 +118,28 @@ class Cgroups:
         """Give the record's run this weight; whether it has it now."""
         return self._set(record, "cpu", "cpu.weight", str(weight))
 
+    @property
+    def caps(self) -> bool:
+        """Whether there is anything that holds a run to its cap."""
+        return self._has("cpu")
+
+    def allow(self, record: Record, megabytes: float) -> bool:
+        """Raise the bound of the record's run to what this limit means (0: none); whether that holds now.
+
+        A lower one is for its next run: the kernel would kill this one at once for what it has already.
+        """
+        if not self._has("memory") or record.run is None:
+            return True
+        group = self._group(record, record.run.epoch)
+        wanted = shares.memory_max(int(megabytes * 1e6))
+        try:
+            now = (group / "memory.max").read_text("ascii").strip() if group is not None else "max"
+        except OSError:
+            return False
+        if now == "max" or (wanted != "max" and int(wanted) <= int(now)):
+            return True
+        return self._set(record, "memory", "memory.max", wanted)
+
     def cap(self, record: Record, percent: float) -> bool:
         """Let the record's run have so much of a core (0: as much as it gets); whether that holds now."""
         return self._set(record, "cpu", "cpu.max", shares.cpu_max(percent))

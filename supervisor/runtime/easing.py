@@ -23,7 +23,7 @@ from supervisor.runtime.accounts import Accounts
 from supervisor.runtime.bus import Bus
 from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.chronicle import Chronicle
-from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.registry import Record, Registry, Run
 
 _LEAVE_ALONE: Final = 30.0  # seconds after a bot turned out not to be flat
 _READY: Final = frozenset({State.RUNNING, State.PAUSED})
@@ -39,6 +39,7 @@ class _Given:
     nice: int = 0
     weight: int = 0  # in its control group
     cap: float = -1.0
+    memory: float = -1.0  # the limit that its group's bound is made of
 
 
 class Easing:
@@ -110,7 +111,21 @@ class Easing:
             known.weight = weight
         cap = given.cpu_cap if self.is_flat(record) else 0.0  # what it holds is minded at full speed
         if known.cap != cap and self._cgroups.cap(record, cap):
+            self._capped(record, run, known.cap, cap)
             known.cap = cap
+        memory = record.config.memory_limit_mb if record.config is not None else 0.0
+        if known.memory != memory and self._cgroups.allow(record, memory):
+            known.memory = memory
+
+    def _capped(self, record: Record, run: Run, before: float, cap: float) -> None:
+        """What is judged of the run by time has to know how slow it was made."""
+        if cap and self._cgroups.caps:
+            run.cap, run.uncapped_at = cap, None
+        elif before < 0 and run.started < self._since and self._cgroups.caps:  # an earlier supervisor may have done it
+            run.cap = record.config.cpu_limit_percent if record.config is not None else 0.0
+            run.uncapped_at = clock.now()
+        elif before > 0:
+            run.uncapped_at = clock.now()
 
     def _lower_session(self, pid: int, nice: int) -> None:
         if not ospriority.autogroups():

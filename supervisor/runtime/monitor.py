@@ -139,10 +139,12 @@ class Monitor:
             if run is None or run.ended or not run.beat_at or self._fleet.bots[record.bot_id].state not in _JUDGED:
                 continue
             beat = run.beat
+            moved = beat.progress_age_ms / 1000 if beat else 0.0
+            uncapped_for = None if run.uncapped_at is None else now - run.uncapped_at
             verdict = health.judge(
                 now - run.beat_at,
-                beat.progress_age_ms / 1000 if beat else 0.0,
-                beat.limit_ms / 1000 if beat else 0.0,
+                moved,
+                health.stretched(beat.limit_ms / 1000, moved, run.cap, uncapped_for) if beat else 0.0,
                 _PHASES.get(beat.phase, "busy") if beat else "silent",
                 interval,
                 patience,

@@ -36,6 +36,7 @@ class Ordering:
         self._fleet = fleet
         self._groups = groups
         self._post = post
+        self.room: Callable[[Bot], bool] = lambda bot: True  # takes a place for it, where these are limited
         self._known: _Known | None = None
         self._blocked: set[int] = set()
 
@@ -57,15 +58,19 @@ class Ordering:
 
     def release(self) -> None:
         """After a change: start those that wait for nobody any more."""
-        for bot_id in sorted(self._blocked):
+        for bot_id in sorted(self._blocked, key=self._importance):
             bot = self._fleet.bots.get(bot_id)
             if bot is None or bot.run == "recording":  # removed; or its Blocked is still to be decided
                 self._blocked -= {bot_id} if bot is None else set()
             elif bot.state is not State.BACKOFF or bot.deadline is not None:
                 self._blocked.discard(bot_id)
-            elif not self._waits(bot_id):
+            elif not self._waits(bot_id) and self.room(bot):
                 self._blocked.discard(bot_id)
                 self._post(events.Unblocked(bot_id))
+
+    def _importance(self, bot_id: int) -> tuple[int, int]:
+        bot = self._fleet.bots.get(bot_id)
+        return (0 if bot is None else -bot.priority, bot_id)
 
     def ended(self, before: Bot, after: Bot, cause: Cause) -> None:
         """A run has ended: restart those who are restarted with it."""

@@ -38,6 +38,8 @@ class Run:
     voice: VoiceState | None = None  # of a program that beats over the bus itself
     ended: bool = False
     killed: bool = False  # SIGKILL was sent
+    cap: float = 0.0  # percent of a core that it is, or was, held to
+    uncapped_at: float | None = None  # monotonic; None while it is
     said: ProcessIdentity | None = None  # who it is by its own Hello
     unlaunched: bool = False  # its launcher gave no answer, or a bad one: if it speaks, it lives all the same
     last_words: str = ""  # the reason that it gave in its Bye

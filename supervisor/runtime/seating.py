@@ -24,6 +24,7 @@ class Seating:
         self._seated: dict[int, float] = {}  # bot -> since when it has its place
         self._waiting: dict[int, float] = {}
         self._leaving: set[int] = set()
+        self._least = _HOLDS_A_POSITION  # priority of the least important of those that could give their place back
         self.capacity = Capacity() if self._max == "auto" else Capacity(value=self._max or 0)
 
     @property
@@ -45,32 +46,48 @@ class Seating:
         """Whether the bot has no place, or shall give it back."""
         return self.on and (bot_id not in self._seated or bot_id in self._leaving)
 
-    def look(
-        self, bots: list[tuple[Record, Bot, bool]], *, paused: int, stopped: frozenset[int], calm: bool, means: Means
-    ) -> None:
-        """Plan anew. `bots`: (record, state, flat); `paused`, `stopped`: what the throttle holds."""
+    def admit(self, bot: Bot) -> bool:
+        """Give a place to one that waited for others and now may start; whether there is one.
+
+        Without a free one only who is more important than somebody seated comes, one at a time: that one goes then.
+        """
+        if not self.on or bot.kind != "bot":
+            return True
+        free = self.capacity.value - len(self._seated)
+        if free < 0 or (free == 0 and bot.priority <= self._least):
+            return False
+        self._seated[bot.bot_id] = clock.now()
+        self._waiting.pop(bot.bot_id, None)
+        return True
+
+    def look(self, bots: list[tuple[Record, Bot, bool]], *, paused: frozenset[int], calm: bool, means: Means) -> None:
+        """Plan anew. `bots`: (record, state, flat); `paused`: by the throttle. What that stopped keeps its place:
+        another who came for it would take what it was stopped for."""
         now = clock.now()
         known = {bot.bot_id for _, bot, _ in bots}
         for bot_id in (set(self._seated) | set(self._waiting)) - known:
             self._drop(bot_id)
-        places = [one for one in (self._place(*each, stopped, now) for each in bots) if one]
+        places = [one for one in (self._place(*each, paused, now) for each in bots) if one]
         seated = sum(one.seated for one in places)
         if self._max == "auto":
+            # Those that leave are counted already: each look would take as many again.
+            held = sum(one.seated and one.paused and not one.leaving for one in places)
             self.capacity = self.capacity.adapt(
-                seated=seated, waiting=len(places) - seated, held=paused, calm=calm, room=means.room, now=now,
+                seated=seated, waiting=len(places) - seated, held=held, calm=calm, room=means.room, now=now,
                 patience=self._patience,
             )  # fmt: skip
+        self._least = min((one.priority for one in places if one.seated and one.flat), default=_HOLDS_A_POSITION)
         found = plan(places, self.capacity.value, now, self._rotate)
         for bot_id in found.come:
             self._seated[bot_id] = now
             self._waiting.pop(bot_id, None)
         self._leaving.update(found.go)
 
-    def _place(self, record: Record, bot: Bot, flat: bool, stopped: frozenset[int], now: float) -> Place | None:
+    def _place(self, record: Record, bot: Bot, flat: bool, paused: frozenset[int], now: float) -> Place | None:
         """The bot's place in the plan; None where it is not wanted."""
         bot_id = bot.bot_id
         at_rest = bot.state in (State.STOPPED, State.FAILED)
-        if at_rest and (bot_id in self._leaving or bot_id in stopped):
+        if at_rest and bot_id in self._leaving:
             self._drop(bot_id)  # it has given its place back, and waits from now on
         if at_rest and (bot.wanted is Wanted.STOPPED or not bot.queued):
             self._drop(bot_id)  # stopped by its operator, or ended for good: it asks for none
@@ -93,6 +110,7 @@ class Seating:
             since=self._seated[bot_id] if seated else self._waiting[bot_id],
             flat=flat and bot.state in (State.RUNNING, State.PAUSED),
             leaving=bot_id in self._leaving,
+            paused=bot_id in paused,
         )
 
     def _drop(self, bot_id: int) -> None:

@@ -199,8 +199,8 @@ class Throttling:
         if not self.seats.capacity.value and means.room is None and stable.uptime() < _FIRST_SAMPLE:
             return
         calm = self.state.level == 0 and self.state.low_since is not None
-        paused, stopped = len(self.state.paused), frozenset(self.state.stopped)
-        self.seats.look(bots, paused=paused, stopped=stopped, calm=calm, means=means)
+        self.seats.look(bots, paused=frozenset(self.state.paused), calm=calm, means=means)
+        stable.ordering.release()  # there may be places now for some who waited for others
         self._apply()
 
     def _tell(self, change: Change) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -153,3 +154,20 @@ def test_who_waits_for_a_member_goes_on_when_that_one_is_said_not_to_be_wanted(s
     eventually(lambda: daemon.bot("second")["reason"].startswith("dependency: waiting for first"), 10)
     daemon.ask("stop", bots=["first"])
     daemon.wait_state("second", "running", 10)
+
+
+def test_who_waited_for_another_waits_for_a_place_as_well(stable: Make) -> None:
+    """All became free to start in the same moment, whatever `max_running` said."""
+    text = NOTIFY + "while not os.path.exists('go'):\n    time.sleep(0.05)\nnotify('READY=1')\ntime.sleep(600)\n"
+    late = program("collector", text, extra='ready = "notify"\nstart_timeout_seconds = 120')
+    bots = "".join(bot_text(f"b{number}", extra='after = ["collector"]') for number in range(6))
+    daemon = stable(config_text(supervisor="max_running = 2\n", bots=late + bots)).start()
+    daemon.wait_state("collector", "starting")
+    time.sleep(2.0)  # several looks at the places
+    (daemon.folder / "go").touch()
+    most, until = 0, time.monotonic() + 8.0
+    while time.monotonic() < until:
+        alive = [row for row in daemon.status() if row["name"] != "collector" and row["pid"]]
+        most = max(most, len(alive))
+    assert most == 2, most
+    assert sum(row["state"] == "running" for row in daemon.status()) == 3

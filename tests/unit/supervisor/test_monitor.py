@@ -13,6 +13,7 @@ from protocol.programconfig import ProgramConfig
 from protocol.progress import Progress
 from supervisor.config import SupervisorConfig
 from supervisor.policy import events as ev
+from supervisor.policy import health
 from supervisor.policy.fleet import Fleet
 from supervisor.policy.health import deadline_is_a_verdict
 from supervisor.policy.states import Bot, State, Wanted
@@ -203,3 +204,22 @@ def test_a_deadline_that_was_noticed_late_is_doubtful_for_a_while(monkeypatch: p
 )
 def test_which_deadlines_are_verdicts(state: State, run: Any, hello: bool, verdict: bool) -> None:
     assert deadline_is_a_verdict(Bot(1, "one", state=state, run=run, hello=hello)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("progress_age", "cap", "uncapped_for", "allowed"),
+    [
+        (35.0, 0.0, None, 30.0),
+        (35.0, 10.0, None, 300.0),
+        (35.0, 100.0, None, 30.0),
+        (35.0, 10.0, 5.0, 300.0),  # it began while it was held to the cap
+        (35.0, 10.0, 40.0, 30.0),
+    ],
+)
+def test_who_is_held_to_a_part_of_the_processor_has_as_much_longer(
+    progress_age: float, cap: float, uncapped_for: float | None, allowed: float
+) -> None:
+    limit = health.stretched(30.0, progress_age, cap, uncapped_for)
+    assert limit == allowed
+    verdict = health.judge(0.1, progress_age, limit, "analyse", 1.0, 10.0)
+    assert (verdict is None) == (allowed > 35.0)

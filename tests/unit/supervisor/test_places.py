@@ -20,13 +20,15 @@ from supervisor.runtime.seating import Seating
 class Stable:
     """Bots that come up at once; `look` does what the runtime does a few times a second."""
 
-    def __init__(self, priorities: list[int], places: int, rotate: float = 0.0) -> None:
+    def __init__(self, priorities: list[int], places: int | str, rotate: float = 0.0) -> None:
         self.now = 1000.0
         config = SupervisorConfig.model_validate({"max_running": places, "rotate_minutes": rotate})
         self.seats = Seating(config)
         self.fleet = Fleet(Random(1))
         self.records = {}
         self.holding: set[int] = set()
+        self.paused: set[int] = set()  # by the throttle
+        self.stopped: set[int] = set()  # by the throttle
         self.most = 0
         for number, priority in enumerate(priorities, 1):
             self.fleet.add(Bot(number, f"b{number}", priority=priority))
@@ -53,12 +55,15 @@ class Stable:
         for _ in range(times):
             self.now += 0.25
             bots = [(self.records[one.bot_id], one, one.bot_id not in self.holding) for one in self.fleet.bots.values()]
-            self.seats.look(bots, paused=0, stopped=frozenset(), calm=True, means=Means())
+            self.seats.look(bots, paused=frozenset(self.paused), calm=True, means=Means())
             for bot in list(self.fleet.bots.values()):
                 self._bring(bot)
 
     def _bring(self, bot: Bot) -> None:
-        if not self.seats.holds(bot.bot_id):
+        if bot.bot_id in self.stopped:
+            if bot.held != "stop":
+                self.apply(ev.HostStop(bot.bot_id, "throttled"))
+        elif not self.seats.holds(bot.bot_id):
             if bot.held:
                 self.apply(ev.HostRelease(bot.bot_id))
         elif bot.held != "stop" and (bot.state is State.STOPPED or bot.bot_id not in self.holding):
@@ -117,3 +122,27 @@ def test_equals_take_turns(simulated: dict[str, Stable]) -> None:
         for one in stable.running():
             had[one] += 1
     assert min(had.values()) > 0.8 * max(had.values()), had
+
+
+def test_whom_the_throttle_stopped_keeps_his_place_so_that_fewer_run(simulated: dict[str, Stable]) -> None:
+    stable = simulated["stable"] = Stable([5] * 6, 3)
+    stable.look(8)
+    assert stable.running() == {1, 2, 3}
+    stable.stopped = {3}
+    stable.look(80)
+    assert stable.running() == {1, 2}, "nobody came for the place: he would take what the other was stopped for"
+    stable.stopped = set()
+    stable.look(8)
+    assert stable.running() == {1, 2, 3}
+
+
+def test_as_many_fewer_as_were_paused_and_these(simulated: dict[str, Stable]) -> None:
+    """With `max_running = "auto"`: each look saw the same pauses again, and took as many again, down to one."""
+    stable = simulated["stable"] = Stable([5] * 16 + [9] * 4, "auto")
+    stable.look(8)
+    before = stable.running()
+    assert len(before) == 16
+    stable.paused = set(sorted(before)[8:10])
+    stable.look(80)
+    assert stable.running() == before - stable.paused and stable.seats.capacity.value == 14
+    assert {17, 18, 19, 20} < stable.running()
