@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, text, update
 from sqlalchemy.engine import Connection
 
 from store.errors import StoreError, store_error
@@ -95,6 +95,16 @@ def raise_epochs(conn: Connection, at_least: dict[int, int], gap: int) -> None:
         raised = update(bots).where(bots.c.id == bindparam("which")).values(last_epoch=bindparam("ceiling"))
         conn.execute(raised, [{"which": number, "ceiling": max(epoch, at_least.get(number, 0)) + gap}
                               for number, epoch in rows])  # fmt: skip
+
+
+def raise_numbers(conn: Connection, table: str, least: int) -> None:
+    """The next AUTOINCREMENT number of a table lies above `least`, and never below where it stands."""
+    values = {"table": table, "least": least}
+    stands = conn.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), values).first()
+    if stands is None:
+        conn.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :least)"), values)
+    else:
+        conn.execute(text("UPDATE sqlite_sequence SET seq = max(seq, :least) WHERE name = :table"), values)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,12 +1,13 @@
 """Putting a backup back while no supervisor runs, and refusing to start on a memory that is damaged.
 
 A restored memory is older than the world: bots ran since under epochs that it does not know. So every bot's
-epochs are raised by a gap, and no run of before, nor an order of one, is ever taken for a new one.
+epochs are raised by a gap, and no run of before, nor an order of one, is ever taken for a new one. What was forbidden
+since, by a halt or a revoked key, stays so (`supervisor.kept`).
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import tempfile
 import time
@@ -20,7 +21,7 @@ from protocol.locks import FileLock, LockHeld
 from store import bots as bot_table
 from store import journal
 from store import runs as run_table
-from store.copies import damage, keep_aside, put_back, raise_epochs
+from store.copies import damage, keep_aside, put_back
 from store.database import open_database
 from store.errors import StoreError
 from store.journal import NewRow
@@ -28,9 +29,10 @@ from store.paper import paper_account, paper_positions
 from store.tables import Which, ledger_deals
 from supervisor import backup
 from supervisor.backup import STORE, Backup
+from supervisor.kept import GAP, Kept, of_backup, of_ledger, of_store, put_into
+from supervisor.kept import lines as what_stays
 from supervisor.policy.states import Cause
 
-GAP: Final = 1000
 _UNFINISHED: Final = "restore.unfinished"
 _ASIDE: Final = ".corrupt-"
 
@@ -80,13 +82,14 @@ def restore(data_dir: Path, folder: Path, *, apply: bool) -> list[str]:
     if not apply:
         return lines
     marker = data_dir / _UNFINISHED
-    known = _known_before(marker) or _epochs(data_dir / STORE)
-    marker.write_text(json.dumps(known), "utf-8")
+    known = Kept.load(marker) or _kept(data_dir, found)
+    known.save(marker)
     aside = _set_aside(data_dir, found)
     for part in found.parts:
         put_back(folder / part.name, data_dir / part.name)
     _begin_again(data_dir / STORE, known, f"restored from {folder}, a backup of {_moment(found.at)}")
     marker.unlink()
+    _give_to_owner(data_dir)
     return [*lines, f"restored; every epoch is {GAP} higher; what was here is kept in {aside}"]
 
 
@@ -103,6 +106,7 @@ def nothing(data_dir: Path, *, apply: bool) -> list[str]:
         keep_aside(path, _ASIDE + time.strftime("%Y%m%d-%H%M%S"))
     open_database(path, "supervisor").close()
     (data_dir / _UNFINISHED).unlink(missing_ok=True)
+    _give_to_owner(data_dir)
     return [text, "the memory is empty; ledgers and accounts stay as they are"]
 
 
@@ -130,11 +134,11 @@ def _set_aside(data_dir: Path, found: Backup) -> Path:
     return aside
 
 
-def _begin_again(path: Path, known: dict[int, int], text: str) -> None:
+def _begin_again(path: Path, known: Kept, text: str) -> None:
     database = open_database(path, "supervisor")
     try:
         with database.begin() as conn:
-            raise_epochs(conn, known, GAP)
+            put_into(conn, known)
             # Nothing of the installation runs now: what ran when the backup was taken is no crash of today.
             for row in run_table.open_runs(conn):
                 run_table.record_end(conn, row.token, time.time(), -1, Cause.OPERATOR,
@@ -145,19 +149,24 @@ def _begin_again(path: Path, known: dict[int, int], text: str) -> None:
         database.close()
 
 
-def _known_before(marker: Path) -> dict[int, int]:
-    """What a restore that was interrupted knew of the store that it put aside."""
-    try:
-        return {int(number): int(epoch) for number, epoch in json.loads(marker.read_text("utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+def _kept(data_dir: Path, found: Backup) -> Kept:
+    """What the memory of now knows, where it can still tell."""
+    kept: Kept = _ask(data_dir / STORE, "supervisor", of_store) or Kept()
+    for part in found.parts:
+        if part.name.startswith("ledger-"):
+            kept = kept.beside(_ask(data_dir / part.name, "ledger", of_ledger) or ())
+    return kept
 
 
-def _epochs(path: Path) -> dict[int, int]:
-    """Epochs that the store of now has reserved, where it can still tell."""
-    if not path.exists() or damage(path):
-        return {}
-    return _ask(path, "supervisor", bot_table.last_epochs) or {}
+def _give_to_owner(data_dir: Path) -> None:
+    """Where root restored for a service of another user: what was made is that user's."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return
+    owner = data_dir.stat()
+    if owner.st_uid == 0:
+        return
+    for path in (*data_dir.glob("*.db*"), *data_dir.glob("before-restore-*"), *data_dir.glob("before-restore-*/*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _differences(data_dir: Path, folder: Path, found: Backup) -> list[str]:
@@ -166,6 +175,8 @@ def _differences(data_dir: Path, folder: Path, found: Backup) -> list[str]:
         for part in found.parts:
             shutil.copyfile(folder / part.name, copies / part.name)
         lines = _bots(_rows(copies / STORE), _rows(data_dir / STORE))
+        then = _ask(copies / STORE, "supervisor", of_backup)
+        lines += what_stays(then, _kept(data_dir, found)) if then is not None else []
         for part in found.parts:
             which: Which | None = next((kind for kind in _SUMMARIES if part.name.startswith(f"{kind}-")), None)
             if which is not None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from supervisor.restoring import GAP
+from protocol.client import ControlClient
+from protocol.errors import StablehandError
+from supervisor.kept import GAP
 from tests.console import stablehand
 from tests.daemon import Daemon, bot_text, config_text
+from tests.ports import two_free_ports
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.posix]
@@ -120,3 +126,63 @@ def test_what_cannot_be_restored_is_said_in_one_line(stable: Make, tmp_path: Pat
     process = daemon.start(ready=False).process
     assert process is not None and process.wait(60) == 2 and process.stderr is not None
     assert "was interrupted" in process.stderr.read()
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["whole", "damaged"])
+def test_a_restore_takes_back_no_halt_no_revocation_and_no_number(stable: Make, tmp_path: Path, readable: bool) -> None:
+    port = two_free_ports()
+    text = config_text(supervisor=f'control_bind = "tcp://127.0.0.1:{port}"\n', bots=TWO)
+    daemon = stable(text).start()
+    daemon.wait_all("running")
+    phone = Path(stablehand(daemon.config, "keys", "new", "phone", "--role", "operator", "--json").json()["file"])
+    theirs = shutil.copy(phone, tmp_path / "phone.client")
+    copy = tmp_path / "copy"
+    assert stablehand(daemon.config, "backup", str(copy)).code == 0
+    assert stablehand(daemon.config, "halt", "--reason", "broker misbehaves", "--flatten").code in (0, 1)
+    assert stablehand(daemon.config, "halt", "--reason", "of one that is gone", "--bot", "two").code == 0
+    assert stablehand(daemon.config, "keys", "revoke", "phone").code == 0
+    daemon.ask("add", bots=[{"name": "late", "market": "XAUUSD", "strategy": "RSI_CROSSOVER"}])
+    daemon.wait_state("late", "running")
+    assert daemon.down() == 0
+    with closing(sqlite3.connect(daemon.data_dir / "supervisor.db")) as store:
+        (late,) = store.execute("SELECT id FROM bots WHERE name = 'late'").fetchone()
+        (journal,) = store.execute("SELECT max(seq) FROM journal").fetchone()
+    if not readable:
+        (daemon.data_dir / "supervisor.db").write_bytes(b"nothing" * 1000)
+    done = stablehand(daemon.config, "restore", str(copy), "--yes")
+    assert done.code == 0, done
+    assert "stays halted (everything): broker misbehaves" in done.out, "the ledger knows it, too"
+    assert ("client 'phone' stays revoked" in done.out) == readable
+    daemon.start()
+    held = {one["scope"]: one for one in daemon.ask("accounts")[0]["halts"]}
+    assert held["all"]["reason"] == "broker misbehaves" and held["all"]["flatten"] and "bot:two" in held
+    with ControlClient.from_file(theirs) as client:
+        if readable:
+            with pytest.raises(StablehandError):
+                client.ping()
+        else:
+            assert client.ping()  # nobody knows any more that it was revoked
+    daemon.ask("add", bots=[{"name": "other", "market": "XAUUSD", "strategy": "RSI_CROSSOVER"}])
+    with closing(sqlite3.connect(daemon.data_dir / "supervisor.db")) as store:
+        (other,) = store.execute("SELECT id FROM bots WHERE name = 'other'").fetchone()
+    assert other > late, "its magic would be the other's, whose positions may be open"
+    assert daemon.ask("events", limit=1)["last"] > journal
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root restores for another user")
+def test_what_root_restores_belongs_to_whose_the_folder_is(stable: Make, tmp_path: Path) -> None:
+    daemon = stable(config_text(bots=TWO)).start()
+    daemon.wait_all("running")
+    copy = tmp_path / "copy"
+    assert stablehand(daemon.config, "backup", str(copy)).code == 0
+    assert daemon.down() == 0
+    nobody = 65534
+    for path in (daemon.data_dir, *daemon.data_dir.rglob("*")):
+        os.chown(path, nobody, nobody)
+    for words in ((str(copy),), ("--nothing",)):
+        if "--nothing" in words:
+            (daemon.data_dir / "supervisor.db").write_bytes(b"nothing" * 1000)
+        done = stablehand(daemon.config, "restore", *words, "--yes")
+        assert done.code == 0, done
+        others = [path for path in daemon.data_dir.rglob("*.db*") if path.stat().st_uid != nobody]
+        assert not others, others
