@@ -31,6 +31,7 @@ class Site:
 
     config: Path
     data_dir: Path
+    said: str = ""  # the data directory as the file has it
 
 
 def choose(config: str | None) -> None:
@@ -86,7 +87,7 @@ def site() -> Site:
         place = f"{path}:{at}" if at else str(path)
         raise InvalidInput(f"{place}: data_dir is the path of a folder, a text", hint='as in data_dir = "var"')
     path = path.absolute()
-    return Site(path, data_folder(path.parent, folder))
+    return Site(path, data_folder(path.parent, folder), folder)
 
 
 def running_site() -> Site:

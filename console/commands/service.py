@@ -60,6 +60,9 @@ def _install(
     site = settings.site()
     if run_as and not system:
         raise InvalidInput("--run-as is for --system")
+    if system and site.said.startswith("~"):  # which is root's here, and the user's own in the service
+        raise InvalidInput(f"data_dir = {site.said!r}: a service of the machine needs the whole path",
+                           hint=f"as in data_dir = {str(site.data_dir)!r}")  # fmt: skip
     unit = Unit(
         name=_named(name), config=site.config, data_dir=site.data_dir.resolve(), python=sys.executable,
         user=(run_as or _owner(site.config)) if system else "", stop_seconds=_stop_seconds(site.config),

@@ -108,7 +108,7 @@ class HistoryRow(Message):
 
     t: Literal["history_row"] = "history_row"
     seq: int  # rises by one within a run
-    at: float
+    at: float = Field(allow_inf_nan=False)
     action: str
     text: str
     data: dict[str, Any] = Field(default_factory=dict)

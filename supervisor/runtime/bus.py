@@ -16,7 +16,7 @@ from protocol import codec
 from protocol.errors import BadFrame
 from protocol.messages import WIRE, Hello, Message, Unwelcome, Voice, Welcome
 from supervisor.runtime import clock
-from supervisor.runtime.registry import Record, Registry
+from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.sockets import Pump
 from supervisor.runtime.voices import VoiceState
 from supervisor.runtime.zap import run_user
@@ -79,6 +79,11 @@ class Bus:
             self._registry.unroute(run)
             return False
         return True
+
+    def ask_hello(self, run: Run) -> None:
+        """Have it greet anew, after which it sends again what was not acknowledged."""
+        if run.route is not None:
+            self._ask_hello(run.route)
 
     def close(self) -> None:
         """Close the socket."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from protocol import codec, topics
 from store import journal
-from store.errors import StoreError
+from store.errors import StoreConflict, StoreError
 from store.journal import NewRow
 from store.writer import Writer
 from supervisor.runtime import clock
@@ -21,11 +21,13 @@ from supervisor.runtime import clock
 _PATIENCE: Final = 0.005  # seconds that entries wait for others, or for a write that cannot wait
 _KEPT: Final = 10_000
 _RETRY_SECONDS: Final = 1.0
+_ASK_SECONDS: Final = 10.0
 
 log = logging.getLogger("stablehand.journal")
 
 Publish = Callable[[bytes, bytes], None]
 Committed = Callable[[], None]
+Run = tuple[int, int]  # id of the bot, epoch
 
 
 class Chronicle:
@@ -41,6 +43,10 @@ class Chronicle:
         self.last_seq = last_seq
         self.failing = ""  # why the last write failed; empty when it did not
         self.dropped = 0
+        self.ask_again: Callable[[Run], None] = lambda run: None  # a run for the rows of its history that were dropped
+        self._lost = 0  # entries of nobody's history that were dropped, and are not told of yet
+        self._gaps: dict[Run, int] = {}  # the first row of a run's history that was dropped; the run has it still
+        self._asked: dict[Run, float] = {}
         self._one_by_one = False
 
     def publish_to(self, publish: Publish) -> None:
@@ -79,10 +85,40 @@ class Chronicle:
             run_seq=run_seq,
         )
         if len(self._pending) >= _KEPT:
-            self._pending.popleft()
-            self.dropped += 1
+            self._drop(self._pending.popleft()[0])
         self._pending.append((row, committed))
         self._soon(0)
+
+    def _drop(self, row: NewRow) -> None:
+        """The oldest gives way. What is of a run's history the run keeps until it is told that it is committed."""
+        self.dropped += 1
+        if row.bot_id is None or row.epoch is None or row.run_seq is None:
+            self._lost += 1
+        else:
+            run = row.bot_id, row.epoch
+            self._gaps[run] = min(self._gaps.get(run, row.run_seq), row.run_seq)
+
+    def _is_held_back(self, row: NewRow) -> bool:
+        """Whether rows before this one were dropped: their run would forget them with the answer to this one."""
+        if row.bot_id is None or row.epoch is None or row.run_seq is None:
+            return False
+        run = row.bot_id, row.epoch
+        first = self._gaps.get(run)
+        if first is None:
+            return False
+        if row.run_seq <= first:  # it was sent again; those after it follow in their order
+            del self._gaps[run]
+            self._asked.pop(run, None)
+            return False
+        if clock.now() - self._asked.get(run, -_ASK_SECONDS) >= _ASK_SECONDS:
+            self._asked[run] = clock.now()
+            self.ask_again(run)
+        return True
+
+    def _tell_of_losses(self) -> None:
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self.add("alert", f"{lost} events are lost: the store refused them, or too many had to wait for it")
 
     @property
     def waiting(self) -> int:
@@ -115,7 +151,7 @@ class Chronicle:
 
     def _written(self, result: Sequence[int] | Exception) -> None:
         batch, self._in_flight = self._in_flight, []
-        if isinstance(result, Exception) and not isinstance(result, StoreError):
+        if isinstance(result, Exception) and (isinstance(result, StoreConflict) or not isinstance(result, StoreError)):
             # Not the disk but a row: it must not hold up all the others for ever.
             log.error("journal: %d entries not written: %r", len(batch), result)
             if len(batch) > 1:
@@ -123,6 +159,10 @@ class Chronicle:
                 self._one_by_one = True
             else:
                 self.dropped += 1
+                self._lost += 1
+                committed = batch[0][1]
+                if committed is not None:
+                    committed()  # nobody can write it: it need not be sent again
             self._soon(0)
             return
         if isinstance(result, Exception):
@@ -131,7 +171,9 @@ class Chronicle:
             self._soon(_RETRY_SECONDS)
             return
         self.failing = ""
+        self._tell_of_losses()
         for (row, committed), seq in zip(batch, result, strict=True):
+            held_back = self._is_held_back(row)
             if seq:  # 0: a history row that was there already
                 self.last_seq = max(self.last_seq, seq)
                 event = {
@@ -144,7 +186,7 @@ class Chronicle:
                     "cause_id": row.cause_id,
                 }
                 self._publish(topics.event(row.bot), codec.pack(event))
-            if committed is not None:
+            if committed is not None and not held_back:
                 committed()
         if self._pending:
             self._soon(0)

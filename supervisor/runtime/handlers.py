@@ -77,6 +77,8 @@ async def _handover(stable: Stable, args: dict[str, Any], cause: str) -> dict[st
     in_place = succession.possible() and not leave
     if in_place:
         await asyncio.to_thread(succession.check)
+        async with stable.changing:
+            await reload.check_successor(stable)
     _refuse_unremembered(stable)
     if stable.leaving:
         raise StablehandError("the supervisor is leaving", code=REFUSED)

@@ -160,6 +160,10 @@ class Launchers:
         link = self._links.get(launcher)
         return link is not None and link.alive
 
+    def inherits(self, launcher: str) -> bool:
+        """Whether that launcher lives, and has for its own what its children leave behind."""
+        return self.alive(launcher) and isinstance(self._links[launcher], ForkLink)
+
     def pids(self) -> dict[str, int]:
         """Process ids of the launchers started by this supervisor."""
         return {name: process.pid for name, process in self._processes.items() if process.poll() is None}

@@ -157,6 +157,12 @@ class Listener:
                 committed=committed if row.seq == last else None,
             )
 
+    def history_again(self, whose: tuple[int, int]) -> None:
+        """Rows of this run (id of the bot, epoch) were dropped here; it has them still."""
+        record = self._stable.registry.by_id.get(whose[0])
+        if record is not None and record.run is not None and record.run.epoch == whose[1]:
+            self._stable.bus.ask_hello(record.run)
+
     def _bound(self, record: Record, message: messages.Ready) -> None:
         try:
             addresses = json.loads(message.detail) if message.detail else {}

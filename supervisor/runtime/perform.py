@@ -286,7 +286,8 @@ class Performer:
         if record.kind == "program":  # its minder does that, unless it was killed
             loop = asyncio.get_running_loop()
             loop.run_in_executor(None, remove_voice, self.specs.run_dir, record.bot_id, run.epoch)
-            if not self.launchers.alive(run.launcher):
+            # A minder that was killed leaves what is below it to its launcher, where that inherits.
+            if not self.launchers.inherits(run.launcher) and instruction.status & 0x7F:
                 loop.run_in_executor(None, kill_leavings, self.specs.data_dir, record.name, run.epoch)
         at = clock.wall()
 

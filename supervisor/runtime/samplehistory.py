@@ -94,7 +94,7 @@ class SampleHistory:
 
     def take(self, at: float, host: Mapping[str, Any], samples: Mapping[int, Sample]) -> None:
         """One round of samples."""
-        if at - self._minute >= MINUTE:
+        if not 0.0 <= at - self._minute < MINUTE:  # over, or the wall clock was set back
             self._end_minute(at)
         row = host_row(host)
         self.host.add(at, row)

@@ -140,6 +140,7 @@ class Builder:
         performer = self._performer(stable, specs, queue)
         listener.performer = performer
         stable.throttling = Throttling(stable)
+        stable.ordering.room = stable.throttling.seats.admit
         stable.throttling.admitting.start = performer.record_intent
         performer.admit = stable.throttling.admitting.ask
         performer.queued = lambda: stable.throttling.admitting.waiting
@@ -273,6 +274,7 @@ class Builder:
         stable.bus = Bus(bound.bus, stable.registry, listener, stable.boot,
                          self.config.supervisor.heartbeat_interval_seconds, keyed=self.tcp)  # fmt: skip
         stable.accounts = Accounts(stable.registry, stable.bus.send, stable.state, listener.fenced)
+        stable.chronicle.ask_again = listener.history_again
         return listener
 
     def _performer(self, stable: Stable, specs: SpecMaker, queue: EventQueue) -> Performer:

@@ -29,8 +29,11 @@ Make = Callable[..., Daemon]
 _SECONDS = 30
 _LOOKS = 700
 _SLEEP = "import time; time.sleep(600)"
-#: Takes its time to end.
-_SLOW = "import os, signal as s, time as t; s.signal(15, lambda *_: (t.sleep(5), os._exit(0))); t.sleep(600)"
+#: Ends once it may: when the file is there.
+_SLOW = (
+    "import os, signal as s, time as t; m = lambda: os.path.exists(str(chr(111)) + chr(107)) or t.sleep(0.05) or m(); "
+    "s.signal(15, lambda *_: (m(), os._exit(0))); t.sleep(600)"
+)
 
 
 def program(name: str, text: str) -> str:

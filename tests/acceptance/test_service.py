@@ -231,3 +231,16 @@ def test_soft_limits_are_raised_and_memory_is_taken_from_bots_first(stable: Make
         return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
     assert min(score(pid) for pid in bots) > score(gateway) > score(daemon.pid)
+
+
+def test_no_handover_to_a_file_that_does_not_fit_what_is_known_here(stable: Make) -> None:
+    """A bot that was added at run time is in no file: the successor would refuse to start for it."""
+    second = '[accounts.second]\nkind = "paper"\nfeed = "synthetic"\nbars_per_second = 5\n'
+    one = bot_text("one", extra='account = "main"')
+    daemon = stable(config_text(bots=one + second)).start()
+    daemon.ask("add", bots=[{"name": "own", "market": "EURUSD", "strategy": "MA_CROSSOVER", "account": "second"}])
+    before = {row["name"]: row["pid"] for row in daemon.wait_all("running")}
+    daemon.config.write_text(config_text(bots=one), "utf-8")
+    line = stablehand(daemon.config, "handover").line(2)
+    assert "'second'" in line, line
+    assert {row["name"]: row["pid"] for row in daemon.status()} == before and daemon.ask("ping")["pid"] == daemon.pid

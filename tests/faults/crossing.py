@@ -155,7 +155,7 @@ class Crossing:
             fault = self.fault
             if fault is not None and (fault.fired.is_set() or not fault.fits(wanted["magic"] // 10)):
                 fault = None
-        if fault is None:
+        if fault is None or fault.kind == "kill_before_send":  # armed when its moment in this order had passed
             reply(forward())
             return
         if fault.kind in ("kill_uncommitted", "kill_committed"):

@@ -66,6 +66,15 @@ def test_the_examples_are_those_of_the_command() -> None:
     assert "enable-linger" in example("user") and "ProtectSystem=strict" in example("system")
 
 
+def test_a_service_of_the_machine_has_no_home(tmp_path: Path) -> None:
+    """What `~` is for root who installs it, is not what it is for the user who runs it."""
+    config = tmp_path / "supervisor.toml"
+    config.write_text('[supervisor]\ndata_dir = "~/stable"\n' + BARE, "utf-8")
+    words = ("service", "install", "--system", "--run-as", "nobody", "--print")
+    assert "needs the whole path" in stablehand(config, *words).line(2)
+    assert stablehand(config, "service", "install", "--print").code == 0
+
+
 def test_install_status_uninstall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     config = tmp_path / "supervisor.toml"

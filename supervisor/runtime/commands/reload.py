@@ -37,6 +37,13 @@ async def reload(stable: Stable, args: dict[str, Any], cause: str) -> dict[str, 
         return difference_.as_dict(applied=True)
 
 
+async def check_successor(stable: Stable) -> None:
+    """See that a supervisor that begins with the file as it is now takes all that is known here: those that the file
+    does not have, and what `update` changed. Raises StablehandError with its complaint."""
+    config = await asyncio.to_thread(load, stable.config.path)
+    check_together(config, _in_order(stable, _planned(stable, config)))
+
+
 def declared_entries(config: Config) -> dict[str, dict[str, Any]]:
     """What the file says of each bot, without name and first wish."""
     return {

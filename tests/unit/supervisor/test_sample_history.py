@@ -29,6 +29,16 @@ def test_a_ring_keeps_the_last_rows_in_order() -> None:
     assert ring.last == 9.0
 
 
+def test_a_clock_that_is_set_back_ends_a_minute_and_the_next_ones_follow() -> None:
+    history = SampleHistory(2.0)
+    minutes: list[Minute] = []
+    history.minute_over = minutes.append
+    for start in (10_000.0, 6_400.0):  # an hour back
+        for tick in range(100):
+            history.take(start + 2 * tick, {"cpu_percent": 1.0}, {})
+    assert len(minutes) >= 6 and [one.at for one in minutes if one.at < 9_000.0], [one.at for one in minutes]
+
+
 def test_minutes_are_means_of_what_was_known() -> None:
     history = SampleHistory(2.0)
     minutes: list[Minute] = []
