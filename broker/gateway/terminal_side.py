@@ -205,6 +205,7 @@ class TerminalSide:
                 view = self._reader.view(
                     message.symbol, message.timeframe, message.lookback, message.magic, self.terminal.now
                 )
+                self._check_followed(message)
             except ReadFailed as error:
                 self._inbox.post(answer, error)
                 return
@@ -275,6 +276,17 @@ class TerminalSide:
         for symbol, timeframe in sorted(wanted):
             if self.terminal.last_closed(symbol, timeframe) is None:
                 self.terminal.follow(symbol, timeframe)
+
+    def _check_followed(self, message: Attach) -> None:
+        """Raises ReadFailed where nobody would tell this run a bar: it would be ready, and deaf without a word.
+
+        Following is asked for before the history is read and says nothing of a failure, which may pass until then.
+        """
+        if not self._may_be_away or self.terminal.last_closed(message.symbol, message.timeframe) is not None:
+            return
+        self._reader.changed()  # what was read may end with another bar than what is followed later begins with
+        if not message.read_only:
+            raise ReadFailed("its bars cannot be followed yet", retry=True)
 
     def _barred(self, look: bool) -> str:
         reason = self.terminal.barred(look=look)
