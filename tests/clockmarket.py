@@ -31,12 +31,24 @@ class Module:
         self.error = (api.RES_S_OK, "Success")
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.blind = False
+        self.connected, self.refuses = True, False
+        self.unloaded: Rates | None = None  # bars as they were before a break, which the terminal still shows
         self.shut_at: float | None = None
         self.gap = (0.0, 0.0)  # a weekend of the server's, in which there are no bars
 
     def shut(self) -> None:
         """The market closes: tick and bar stay as they are."""
         self.shut_at = self.utc + self.ahead
+
+    def cut(self) -> None:
+        """The line to the broker breaks: tick and bar stay as they are, and the terminal says so."""
+        self.shut()
+        self.connected = False
+
+    def mend(self, *, loading: bool = False) -> None:
+        """And is back. `loading`: ticks come, and the terminal has not yet loaded what it has missed."""
+        self.unloaded = self.copy_rates_from_pos("EURUSD", 0, 0, 1000) if loading else None
+        self.shut_at, self.connected = None, True
 
     def reopen(self) -> None:
         """And opens."""
@@ -62,7 +74,7 @@ class Module:
         return self.utc + self.ahead if self.shut_at is None else self.shut_at
 
     def initialize(self, **_: Any) -> bool:
-        return True
+        return not self.refuses
 
     def shutdown(self) -> None:
         pass
@@ -71,13 +83,13 @@ class Module:
         return self.error
 
     def account_info(self) -> Any:
-        if self.blind:
-            self.error = (api.RES_E_FAIL, "Terminal: Call failed")
+        if self.blind or self.refuses:
+            self.error = (api.RES_E_INTERNAL_FAIL_SEND if self.refuses else api.RES_E_FAIL, "Terminal: Call failed")
             return None
         return ACCOUNT._replace(login=self.login)
 
     def terminal_info(self) -> Any:
-        return TERMINAL
+        return TERMINAL._replace(connected=self.connected)
 
     def symbols_get(self) -> tuple[Any, ...]:
         return (SYMBOL,)
@@ -95,6 +107,10 @@ class Module:
         hours = hours[(hours <= self.gap[0]) | (hours + HOUR > self.gap[1])][-count:]
         rates = np.zeros(len(hours), RATES_DTYPE)
         rates["time"] = hours
+        rates["close"] = np.minimum(self.last - hours, HOUR)  # seconds of it that are known
+        if self.unloaded is not None and count < len(self.unloaded):  # a bar that has begun since is there
+            old = hours <= self.unloaded["time"][-1]
+            rates["close"][old] = self.unloaded["close"][np.searchsorted(self.unloaded["time"], hours[old])]
         return rates
 
 
@@ -126,8 +142,12 @@ class Watched:
 
     def steps(self, count: int, seconds: float = 0.25) -> list[int]:
         """Opening times of the bars that so many steps tell, as hours of the day."""
-        bars = []
+        return [hour for hour, _ in self.bars(count, seconds)]
+
+    def bars(self, count: int, seconds: float = 0.25) -> list[tuple[int, float]]:
+        """The same, and how many seconds of each were known when it was told."""
+        told = []
         for _ in range(count):
             self.module.go(seconds)
-            bars += [int.from_bytes(bar.row[:8], "little") for bar in self.terminal.step().closed]
-        return [(one - MONDAY) // HOUR for one in bars]
+            told += [np.frombuffer(bar.row, RATES_DTYPE)[0] for bar in self.terminal.step().closed]
+        return [((int(one["time"]) - MONDAY) // HOUR, float(one["close"])) for one in told]

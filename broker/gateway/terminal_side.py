@@ -266,7 +266,8 @@ class TerminalSide:
             self._deals.looked = False
             self._reader.changed()
             self._deals.collect()
-            self._follow()
+        if self._may_be_away:
+            self._follow()  # what could not be followed a moment ago may be there now
 
     def _follow(self) -> None:
         """Runs that an earlier gateway served hear by the next bar that there is another, and attach to it."""

@@ -12,10 +12,12 @@ from enum import Enum
 from typing import Final
 
 from broker import api
-from broker.mt5.troubles import CAREFULLY, HOLDING, SEEN, Account, Kind, kind_of, line_of
+from broker.mt5.troubles import CAREFULLY, HOLDING, SEEN, STALE, Account, Kind, kind_of, line_of
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
+#: First waits for which a terminal that is back may still load the ticks that it has missed.
+LOADING: Final = 5.0
 #: Seconds after which an account that another gateway holds is asked for again, at most: it costs nothing.
 LONGEST_LOCK_WAIT: Final = 5.0
 
@@ -39,6 +41,7 @@ class Connection:
     next_try: float = 0.0
     held_until: float = 0.0  # a refusal by the server holds so long, whatever the terminal's flags say
     blind_since: float | None = None  # the first of the looks that were not answered, with none answered since
+    complete_at: float = 0.0  # what was missed in the last break is loaded by then
 
     @property
     def readable(self) -> bool:
@@ -58,6 +61,15 @@ class Connection:
         if not self.opened and self.trouble is None:
             return "the terminal is being opened"
         return self.trouble.line if self.trouble is not None else ""
+
+    def holds_back(self, now: float) -> str:
+        """Why no bar may be told; empty when one may. One that ends meanwhile is not known to its end."""
+        return self.holding or ("the terminal loads what it has missed" if now < self.complete_at else "")
+
+    @property
+    def stale(self) -> bool:
+        """Whether what the terminal shows may have stood still."""
+        return self.trouble is not None and self.trouble.kind in STALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,13 @@ Action = Do | Tell
 
 def decide(state: Connection, event: Event, now: float, account: Account) -> tuple[Connection, list[Action]]:
     """The next state and what to do. `now`: monotonic seconds."""
+    after, actions = _next(state, event, now, account)
+    if state.stale and not after.stale:
+        after = replace(after, complete_at=now + LOADING * account.first_wait)
+    return after, actions
+
+
+def _next(state: Connection, event: Event, now: float, account: Account) -> tuple[Connection, list[Action]]:
     match event:
         case Due():
             if state.opened:

@@ -175,13 +175,13 @@ class Mt5Terminal:
         except Exception:
             log.exception("the package could not shut down its connection; it is opened anew all the same")
 
-    def _look(self) -> None:
-        """Whose account it is, and whether it may trade."""
+    def _look(self) -> bool:
+        """Whose account it is, and whether it may trade; whether that was answered."""
         account = self._ask("account_info")
         terminal = None if account is None else self._ask("terminal_info")
         if account is None or terminal is None:
             self._happened(LookFailed(int(self._error[0]), str(self._error[1])))
-            return
+            return False
         self._happened(
             Looked(
                 login=int(account.login),
@@ -194,6 +194,7 @@ class Mt5Terminal:
         )
         if self._connection.readable:
             self._aliases.serve(str(account.server))
+        return True
 
     # --- the market ----------------------------------------------------------------------------------
 
@@ -202,8 +203,11 @@ class Mt5Terminal:
 
         Between two looks somebody may log the terminal in to another account, whose server has another clock and other
         bars: the account is asked before and after, and what was read counts only when it was ours both times.
+
+        While the terminal has no connection to the broker its last bar stands still, and the clock goes on: by that it
+        would end with what came before the break. So whether it is connected is asked after it as well.
         """
-        if not self._is_ours():
+        if not self._is_ours() or self._holds_back():
             return Step(self.now, ())
         polled, clock, lines = self._polled.draft(), self._clock, list[str]()
         quotes = polled.quotes()
@@ -214,7 +218,7 @@ class Mt5Terminal:
             lines += [line] if line else []
         now = clock.now(mono)
         bars = polled.step(quotes, clock.surely(mono), mono)
-        if not self._is_ours():
+        if not self._is_ours() or (bars and (not self._look() or self._holds_back())):
             return Step(self.now, ())
         self._polled, self._clock = polled, clock
         for line in lines:
@@ -224,7 +228,7 @@ class Mt5Terminal:
 
     def follow(self, symbol: str, timeframe: str) -> None:
         """A bot wants these bars; where the terminal has another account now it has to ask again."""
-        if not self._is_ours():
+        if not self._is_ours() or self._holds_back():
             return
         polled, clock, mono = self._polled.draft(), self._clock, self._mono()
         tick = self._tick(symbol)
@@ -237,6 +241,12 @@ class Mt5Terminal:
     def _is_ours(self) -> bool:
         """Whether the terminal is logged in to our account at this moment: it is asked."""
         return self._connection.readable and self._still_ours("account_info", self._ask("account_info"))
+
+    def _holds_back(self) -> bool:
+        """Whether no bar may be told now; where there is trouble it is asked whether that is over."""
+        if self._connection.holding:
+            self._look()
+        return bool(self._connection.holds_back(self._mono()))
 
     def knows(self, symbol: str) -> bool:
         """Whether the broker has this symbol, as was found out before: what is not found now may come back."""

@@ -34,6 +34,8 @@ CLOSED: Final = frozenset({Kind.IPC, Kind.MISSING, Kind.LOGIN, Kind.VERSION, Kin
 CAREFULLY: Final = frozenset({Kind.LOGIN, Kind.VERSION, Kind.SECRET})
 #: What is read belongs to somebody else, or may be old: no bot begins.
 HOLDING: Final = CLOSED | {Kind.OTHER_ACCOUNT, Kind.OFFLINE, Kind.FAILING}
+#: What the terminal shows may have stood still meanwhile: when it is over, what was missed is still loaded.
+STALE: Final = CLOSED | {Kind.OFFLINE}
 #: What a look has found, and only a look can find to be over: those that fail say nothing of it.
 SEEN: Final = frozenset({Kind.OTHER_ACCOUNT, Kind.API_OFF, Kind.OFFLINE})
 
