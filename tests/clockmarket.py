@@ -127,9 +127,12 @@ SYMBOL = filled(paper.SymbolInfo, name="EURUSD")
 class Watched:
     """A terminal over the module, which follows EURUSD H1; every step is a quarter second."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shut: bool = False) -> None:
         self.module = Module()
+        if shut:  # so that nothing tells the server's clock
+            self.module.shut()
         self.told: list[str] = []
+        self.missed = 0  # steps of the last call whose bars were late, or not all
         keys = {"kind": "mt5", "login": 7, "server": "Broker-Live", "password_env": "STABLEHAND_WATCHED"}
         self.terminal = Mt5Terminal(
             self.module, AccountConfig.model_validate(keys), file=folder / "symbols.json", base_dir=folder,
@@ -137,7 +140,7 @@ class Watched:
         )  # fmt: skip
         assert self.terminal.tend()
         self.terminal.follow("EURUSD", "H1")
-        assert self.steps(12) == [] and self.told == ["the server's time is UTC+2"]
+        assert self.steps(12) == [] and self.told == ([] if shut else ["the server's time is UTC+2"])
         self.told.clear()
 
     def steps(self, count: int, seconds: float = 0.25) -> list[int]:
@@ -147,7 +150,10 @@ class Watched:
     def bars(self, count: int, seconds: float = 0.25) -> list[tuple[int, float]]:
         """The same, and how many seconds of each were known when it was told."""
         told = []
+        self.missed = 0
         for _ in range(count):
             self.module.go(seconds)
-            told += [np.frombuffer(bar.row, RATES_DTYPE)[0] for bar in self.terminal.step().closed]
+            step = self.terminal.step()
+            told += [np.frombuffer(bar.row, RATES_DTYPE)[0] for bar in step.closed]
+            self.missed += len(step.missed)
         return [((int(one["time"]) - MONDAY) // HOUR, float(one["close"])) for one in told]

@@ -108,7 +108,7 @@ class FrontDoor:
         self.turn()
 
     def _stepped(self, step: Step | None) -> None:
-        numbers = self.hub.publish(step.time, step.closed) if step else {}
+        numbers = self.hub.publish(step.time, step.closed, step.missed) if step else {}
         if self.lockstep:
             self.lockstep.stepped(numbers)
             if step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Protocol
 
 import zmq
@@ -42,8 +43,14 @@ class Hub:
         self.numbers: dict[tuple[str, str], int] = {}
         self._synced: set[str] = set()
 
-    def publish(self, moment: int, closed: tuple[Closed, ...]) -> dict[tuple[str, str], int]:
-        """Publish the bars of one step; their numbers."""
+    def publish(
+        self, moment: int, closed: tuple[Closed, ...], missed: Collection[tuple[str, str]] = ()
+    ) -> dict[tuple[str, str], int]:
+        """Publish the bars of one step; their numbers. Those of a topic in `missed` do not follow on what was before:
+        a number is left out, so that each run that follows it attaches anew, and reads its history as it is now.
+        """
+        for topic in missed:
+            self.numbers[topic] = self.numbers.get(topic, 0) + 1
         numbers: dict[tuple[str, str], int] = {}
         apart = spread_frame(spread(len(self._synced), self._most_spread))
         stamp = time.monotonic()

@@ -16,8 +16,9 @@ from broker.mt5.troubles import CAREFULLY, HOLDING, SEEN, STALE, Account, Kind, 
 
 #: A refused login is tried so much less often: brokers lock accounts that try too much.
 CAREFUL: Final = 10.0
-#: First waits for which a terminal that is back may still load the ticks that it has missed.
+#: First waits for which a terminal that is back may still load the ticks that it has missed, and seconds at most.
 LOADING: Final = 5.0
+LONGEST_LOADING: Final = 10.0
 #: Seconds after which an account that another gateway holds is asked for again, at most: it costs nothing.
 LONGEST_LOCK_WAIT: Final = 5.0
 
@@ -120,13 +121,18 @@ class LookFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoodStill:
+    """The host slept, or this process was not run: the terminal may have missed what happened, and not know of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """An order was answered."""
 
     retcode: int
 
 
-Event = Due | Opened | OpenFailed | CallFailed | Looked | LookFailed | Answered
+Event = Due | Opened | OpenFailed | CallFailed | Looked | LookFailed | StoodStill | Answered
 
 
 class Do(Enum):
@@ -150,8 +156,8 @@ Action = Do | Tell
 def decide(state: Connection, event: Event, now: float, account: Account) -> tuple[Connection, list[Action]]:
     """The next state and what to do. `now`: monotonic seconds."""
     after, actions = _next(state, event, now, account)
-    if state.stale and not after.stale:
-        after = replace(after, complete_at=now + LOADING * account.first_wait)
+    if isinstance(event, StoodStill) or (state.stale and not after.stale):
+        after = replace(after, complete_at=now + min(LOADING * account.first_wait, LONGEST_LOADING))
     return after, actions
 
 
@@ -186,6 +192,8 @@ def _next(state: Connection, event: Event, now: float, account: Account) -> tupl
             if now - state.blind_since < account.first_wait:
                 return state, []
             return _begin(state, Kind.FAILING, line_of(Kind.FAILING, account, event.code, event.text), now)
+        case StoodStill():
+            return state, []
         case Answered():
             refused = _REFUSED.get(event.retcode)
             if refused is None:

@@ -27,11 +27,12 @@ from broker.mt5.connection import (
     LookFailed,
     Opened,
     OpenFailed,
+    StoodStill,
     Tell,
     decide,
 )
 from broker.mt5.names import Names, NotKnownYet
-from broker.mt5.polling import Polled
+from broker.mt5.polling import LATE, Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
 from broker.mt5.troubles import Account, Kind
@@ -51,6 +52,8 @@ _OF_ACCOUNT: Final = frozenset(
 )  # fmt: skip
 #: The end of a range that is far enough away: 32 bits, which every version of the package takes.
 _LATEST: Final = 2**31 - 1
+#: Seconds without a step after which the host has slept, whatever it was: a call to the terminal hardly lasts so long.
+_STOOD_STILL: Final = 120.0
 _OK: Final = (api.RES_S_OK, "Success")
 
 log = logging.getLogger("stablehand.gateway")
@@ -87,7 +90,9 @@ class Mt5Terminal:
         self._clock = ServerTime()
         self._aliases = Aliases(file, tell)
         self._names = Names(self._aliases, self._ask)
-        self._polled = Polled(self._rates, self._tick)
+        self._polled = Polled(self._rates, self._tick, LATE + 2 * config.poll_seconds)
+        self._doubted = 0.0  # the end of the last break after which what was told is doubted
+        self._stepped: tuple[float, float] | None = None  # monotonic, UTC
         self._was_readable = False
         self._lock = AccountLock(self._account, hold)
 
@@ -207,9 +212,14 @@ class Mt5Terminal:
         While the terminal has no connection to the broker its last bar stands still, and the clock goes on: by that it
         would end with what came before the break. So whether it is connected is asked after it as well.
         """
-        if not self._is_ours() or self._holds_back():
+        if self._stood_still():
+            self._happened(StoodStill())
+        if not self._is_ours():
             return Step(self.now, ())
         polled, clock, lines = self._polled.draft(), self._clock, list[str]()
+        quiet, broken = self._holds_back(), self._connection.complete_at
+        if broken != self._doubted:
+            polled.doubt()
         quotes = polled.quotes()
         utc, mono = self._utc(), self._mono()
         for quote in quotes.values():
@@ -217,14 +227,22 @@ class Mt5Terminal:
             clock, line = observe(clock, stamp, utc, mono, fresh=quote.fresh)
             lines += [line] if line else []
         now = clock.now(mono)
-        bars = polled.step(quotes, clock.surely(mono), mono)
+        bars = () if quiet else polled.step(quotes, clock.surely(mono), mono)
         if not self._is_ours() or (bars and (not self._look() or self._holds_back())):
             return Step(self.now, ())
-        self._polled, self._clock = polled, clock
+        self._polled, self._clock, self._doubted = polled, clock, broken
         for line in lines:
             log.info("%s", line)
             self._tell(line, False)
-        return Step(now, bars)
+        return Step(now, bars, missed=polled.missed)
+
+    def _stood_still(self) -> bool:
+        """Whether more time has passed since the last step than steps take, by either clock: one stands in a sleep."""
+        before, self._stepped = self._stepped, (self._mono(), self._utc())
+        if before is None:
+            return False
+        mono, utc = (now - then for now, then in zip(self._stepped, before, strict=True))
+        return mono > _STOOD_STILL or utc - mono > LATE
 
     def follow(self, symbol: str, timeframe: str) -> None:
         """A bot wants these bars; where the terminal has another account now it has to ask again."""

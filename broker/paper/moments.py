@@ -18,8 +18,12 @@ class ClosedBar(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One moment of the market: server seconds, bars that closed, deals that it made."""
+    """One moment of the market: server seconds, bars that closed, deals that it made.
+
+    `missed`: symbols and timeframes whose bars are late, or not all there: whoever follows them must attach anew.
+    """
 
     time: int
     closed: tuple[ClosedBar, ...]
     deals: tuple[TradeDeal, ...] = ()
+    missed: tuple[tuple[str, str], ...] = ()

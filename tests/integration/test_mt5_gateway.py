@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from broker import api
-from broker.client import AttachDenied, GatewayClient, GatewayDown
+from broker.client import AttachDenied, Follower, GatewayClient, GatewayDown
 from broker.market import from_bytes
 from protocol.messages import Attached, Bar, Figures, History, HistoryRow, OrderResult
 from tests.clockstep import WallClock
@@ -240,6 +240,24 @@ def test_trouble_is_told_once_and_heals(bot: Bot, name: str) -> None:
     alerts, infos = bot.rows("ALERT"), bot.rows("INFO")
     assert len(alerts) == 1 and line in alerts[0].text, alerts
     assert len(infos) == 1 and infos[0].text.startswith("over after"), infos
+
+
+def test_after_a_break_who_follows_attaches_again(bot: Bot) -> None:
+    follower = Follower(bot.attached)
+    bot.rig.order(terminal={"connected": False})
+    eventually(lambda: bot.rig.trouble, what="it is seen")
+    before = bot.feed.read()
+    assert [follower.judge(bar) for bar in before if bar.seq > bot.attached.bar_seq] == ["next"] * len(before)
+    bot.rig.order()
+    eventually(lambda: not bot.rig.trouble, what="it is over")
+    first = eventually(bot.feed.read, what="a bar")[0]
+    assert follower.judge(first) == "gap"
+    bot.attached = attach(bot.client)
+    again = Follower(bot.attached)
+    verdicts = [again.judge(bar) for bar in eventually(bot.feed.read, what="another bar")]
+    assert verdicts[-1] == "next" and "gap" not in verdicts
+    history = from_bytes(bot.attached.bars)["time"]
+    assert int(from_bytes(first.row)["time"][0]) in history
 
 
 def stale(bot: Bot) -> Any:
