@@ -32,6 +32,8 @@ class Module:
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.blind = False
         self.connected, self.refuses = True, False
+        self.offered = self.selected = True  # by the broker; in the terminal's Market Watch
+        self.asked_to_select = 0
         self.unloaded: Rates | None = None  # bars as they were before a break, which the terminal still shows
         self.shut_at: float | None = None
         self.gap = (0.0, 0.0)  # a weekend of the server's, in which there are no bars
@@ -95,9 +97,14 @@ class Module:
         return (SYMBOL,)
 
     def symbol_select(self, _name: str, _enable: bool) -> bool:
-        return True
+        self.asked_to_select += 1
+        self.selected = self.offered
+        return self.offered
 
-    def symbol_info_tick(self, name: str) -> Tick:
+    def symbol_info_tick(self, name: str) -> Tick | None:
+        if not self.selected:
+            self.error = (api.RES_E_NOT_FOUND, "Terminal: Not found")
+            return None
         self.meanwhile.pop("symbol_info_tick", lambda: None)()
         return Tick(int(self.last), 1.0, 1.1, 0.0, 0, int(self.last * 1000), 6, 0.0)
 

@@ -95,10 +95,15 @@ class Polled:
         line = self._lines.get((symbol, timeframe))
         return None if line is None else line.closed
 
+    @property
+    def symbols(self) -> list[str]:
+        """Those that are watched, each once."""
+        return list(dict.fromkeys(symbol for symbol, _ in self._lines))
+
     def quotes(self) -> dict[str, Quote]:
         """The last tick of each watched symbol."""
         found: dict[str, Quote] = {}
-        for symbol in dict.fromkeys(symbol for symbol, _ in self._lines):
+        for symbol in self.symbols:
             tick = self._tick(symbol)
             if tick is None:
                 continue

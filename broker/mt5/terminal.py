@@ -35,6 +35,7 @@ from broker.mt5.names import Names, NotKnownYet
 from broker.mt5.polling import LATE, Polled
 from broker.mt5.secret import password_of
 from broker.mt5.servertime import ServerTime, observe
+from broker.mt5.silence import Silence
 from broker.mt5.troubles import Account, Kind
 from broker.paper.moments import Step
 from protocol.botconfig import AccountConfig
@@ -91,6 +92,7 @@ class Mt5Terminal:
         self._aliases = Aliases(file, tell)
         self._names = Names(self._aliases, self._ask)
         self._polled = Polled(self._rates, self._tick, LATE + 2 * config.poll_seconds)
+        self._silence = Silence(lambda symbol: self._call("symbol_select", (symbol, True), {}))
         self._doubted = 0.0  # the end of the last break after which what was told is doubted
         self._stepped: tuple[float, float] | None = None  # monotonic, UTC
         self._was_readable = False
@@ -140,12 +142,15 @@ class Mt5Terminal:
         self._was_readable = self._was_readable and self._connection.readable  # also where it is back by the next look
         for action in actions:
             if isinstance(action, Tell):
-                (log.error if action.bad else log.info)("%s", action.line)
-                self._tell(action.line, action.bad)
+                self._say(action.line, action.bad)
             elif action is Do.OPEN:
                 self._open()
             else:
                 self._look()
+
+    def _say(self, line: str, bad: bool) -> None:
+        (log.error if bad else log.info)("%s", line)
+        self._tell(line, bad)
 
     def _open(self) -> None:
         not_ours = self._lock.keep(self._mono())
@@ -232,8 +237,10 @@ class Mt5Terminal:
             return Step(self.now, ())
         self._polled, self._clock, self._doubted = polled, clock, broken
         for line in lines:
-            log.info("%s", line)
-            self._tell(line, False)
+            self._say(line, False)
+        if not quiet:
+            for line, bad in self._silence.look({one: one in quotes for one in polled.symbols}, mono):
+                self._say(line, bad)
         return Step(now, bars, missed=polled.missed)
 
     def _stood_still(self) -> bool:

@@ -41,8 +41,9 @@ class Loading(Module):
         self.empty = 0
         self.early = 0  # seconds that ticks are ahead of the bars
 
-    def symbol_info_tick(self, name: str) -> Tick:
+    def symbol_info_tick(self, name: str) -> Tick | None:
         tick = super().symbol_info_tick(name)
+        assert tick is not None
         return tick._replace(time=tick.time + self.early, time_msc=tick.time_msc + 1000 * self.early)
 
     def copy_rates_from_pos(self, name: str, timeframe: int, start: int, count: int) -> Rates:

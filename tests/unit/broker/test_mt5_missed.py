@@ -40,14 +40,13 @@ def goes_on(watched: Watched) -> None:
 
 @pytest.mark.parametrize("what", ["process", "blind", "account", "tick"])
 def test_a_bar_that_ended_while_nothing_could_be_read_is_late(watched: Watched, what: str) -> None:
-    module, tick = watched.module, watched.module.symbol_info_tick
-    if what == "tick":
-        module.symbol_info_tick = lambda _name: None  # type: ignore[method-assign,assignment,return-value]
+    module = watched.module
+    module.offered = module.selected = what != "tick"
     module.refuses, module.blind = what == "process", what == "blind"
     module.login = 42 if what == "account" else 7
     watched.terminal.tend()
     assert watched.steps(41 * 60, 1.0) == []
-    module.refuses, module.blind, module.login, module.symbol_info_tick = False, False, 7, tick  # type: ignore[method-assign]
+    module.refuses, module.blind, module.login, module.offered, module.selected = False, False, 7, True, True
     watched.terminal.tend()
     assert (watched.steps(40), watched.missed) == ([12], 1)
     goes_on(watched)
