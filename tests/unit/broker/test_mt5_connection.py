@@ -17,6 +17,7 @@ from broker.mt5.connection import (
     LookFailed,
     Opened,
     OpenFailed,
+    StoodStill,
     Tell,
     decide,
 )
@@ -170,3 +171,17 @@ def test_a_known_reason_stands_in_the_line() -> None:
     assert told == ["there is no terminal at C:/MT5/terminal64.exe; install it there, or mend `path`"]
     _, told = after((0.0, OpenFailed(-6, "the password cannot be read: NAME is not set", Kind.SECRET)))
     assert told == ["the password cannot be read: NAME is not set"]
+
+
+@pytest.mark.parametrize(("first_wait", "seconds"), [(1.0, 5.0), (0.2, 1.0), (60.0, 10.0)])
+def test_after_a_break_no_bar_is_told_before_what_was_missed_is_loaded(first_wait: float, seconds: float) -> None:
+    account = replace(ME, first_wait=first_wait)
+    offline, _ = after(*OPEN, (1.0, Looked(7, False, True, False, True, True)))
+    assert offline.holds_back(1.0) == offline.holding
+    for seen in (GOOD, Looked(7, True, False, False, True, True)):  # it may be over, or something else be wrong
+        state, _ = decide(offline, seen, 3.0, account)
+        assert not state.holding and state.holds_back(3.0 + seconds - 0.1) and not state.holds_back(3.0 + seconds)
+    slept, _ = decide(after(*OPEN)[0], StoodStill(), 3.0, account)
+    assert slept.holds_back(3.0 + seconds - 0.1) and not slept.holds_back(3.0 + seconds)
+    pressed, _ = after(*OPEN, (1.0, Looked(7, True, False, False, True, True)), (2.0, GOOD))
+    assert not pressed.holds_back(2.0), "it was connected all the time"
