@@ -69,4 +69,8 @@ class HistoryRows:
 
 def bare(row: HistoryRow) -> HistoryRow:
     """One whose data cannot be sent: at least that it was there, for the numbers have no gap."""
-    return row.model_copy(update={"text": row.text[:_LONGEST], "data": {"unsendable": repr(row.data)[:_LONGEST]}})
+    try:
+        shown = repr(row.data)[:_LONGEST]
+    except Exception:  # what cannot be shown either
+        shown = "..."
+    return row.model_copy(update={"text": row.text[:_LONGEST], "data": {"unsendable": shown}})

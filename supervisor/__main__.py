@@ -119,7 +119,8 @@ def _own(config: Config, left: Inheritance) -> Iterator[FileLock]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.name == "posix" and not any(data_dir.iterdir()):
-            data_dir.chmod(0o700)  # made by somebody else, for this
+            with contextlib.suppress(PermissionError):  # another user's: it is as private as that user made it
+                data_dir.chmod(0o700)  # made by somebody else, for this
         for name in ("logs", "locks"):
             (data_dir / name).mkdir(mode=0o700, exist_ok=True)
         lock = FileLock(data_dir / "supervisor.lock", inherited=left.lock_fd)

@@ -46,13 +46,13 @@ def plan(places: Iterable[Place], capacity: int, now: float, rotate: float = 0.0
     come = queue[: max(0, free)]
     queue = queue[len(come) :]
     leaving = sum(one.leaving for one in seated)
-    # Whom to ask first: the least important, of equals who is paused, then who has had his place longest.
+    # Whom to ask first: the least important, of equals the one that has had its place longest.
     movable = sorted(
-        (one for one in seated if one.flat and not one.leaving),
-        key=lambda one: (one.priority, not one.paused, one.since, one.bot_id),
+        (one for one in seated if one.flat and not one.leaving), key=lambda one: (one.priority, one.since, one.bot_id)
     )
-    go = movable[: max(0, -free - leaving)]
-    movable = movable[len(go) :]
+    # Where there are fewer places than before: first those that do nothing with theirs, for whose sake there are fewer.
+    go = sorted(movable, key=lambda one: not one.paused)[: max(0, -free - leaving)]
+    movable = [one for one in movable if one not in go]
     promised = leaving + len(go) + free  # places that will be empty, and are for the first in the queue
     for waiting in queue[max(0, promised) :]:
         for one in movable:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol import codec, topics
@@ -30,6 +31,15 @@ Committed = Callable[[], None]
 Run = tuple[int, int]  # id of the bot, epoch
 
 
+@dataclass(slots=True)
+class _Gap:
+    """The first row of a run's history that was dropped, which the run has still, and how many were."""
+
+    first: int
+    dropped: int = 0
+    ask_at: float = 0.0  # monotonic
+
+
 class Chronicle:
     """The one way into the journal."""
 
@@ -45,8 +55,7 @@ class Chronicle:
         self.dropped = 0
         self.ask_again: Callable[[Run], None] = lambda run: None  # a run for the rows of its history that were dropped
         self._lost = 0  # entries of nobody's history that were dropped, and are not told of yet
-        self._gaps: dict[Run, int] = {}  # the first row of a run's history that was dropped; the run has it still
-        self._asked: dict[Run, float] = {}
+        self._gaps: dict[Run, _Gap] = {}
         self._one_by_one = False
 
     def publish_to(self, publish: Publish) -> None:
@@ -89,29 +98,40 @@ class Chronicle:
         self._pending.append((row, committed))
         self._soon(0)
 
+    def has_from(self, run: Run, first: int) -> None:
+        """A run has greeted: of its history it has the rows from `first` on, and sends them again."""
+        gap = self._gaps.get(run)
+        if gap is not None and gap.first < first:  # it had to give up some itself
+            self._lost += first - gap.first
+            gap.first = first
+
+    def forget(self, run: Run) -> None:
+        """A run has ended: what was dropped of its history nobody has any more."""
+        gap = self._gaps.pop(run, None)
+        self._lost += gap.dropped if gap is not None else 0
+
     def _drop(self, row: NewRow) -> None:
         """The oldest gives way. What is of a run's history the run keeps until it is told that it is committed."""
         self.dropped += 1
-        if row.bot_id is None or row.epoch is None or row.run_seq is None:
+        run = _run_of(row)
+        if run is None:
             self._lost += 1
-        else:
-            run = row.bot_id, row.epoch
-            self._gaps[run] = min(self._gaps.get(run, row.run_seq), row.run_seq)
+            return
+        gap = self._gaps.setdefault(run, _Gap(row.run_seq or 0))
+        gap.first = min(gap.first, row.run_seq or 0)
+        gap.dropped += 1
 
     def _is_held_back(self, row: NewRow) -> bool:
         """Whether rows before this one were dropped: their run would forget them with the answer to this one."""
-        if row.bot_id is None or row.epoch is None or row.run_seq is None:
+        run = _run_of(row)
+        gap = self._gaps.get(run) if run is not None else None
+        if run is None or gap is None:
             return False
-        run = row.bot_id, row.epoch
-        first = self._gaps.get(run)
-        if first is None:
-            return False
-        if row.run_seq <= first:  # it was sent again; those after it follow in their order
+        if (row.run_seq or 0) <= gap.first:  # it was sent again; those after it follow in their order
             del self._gaps[run]
-            self._asked.pop(run, None)
             return False
-        if clock.now() - self._asked.get(run, -_ASK_SECONDS) >= _ASK_SECONDS:
-            self._asked[run] = clock.now()
+        if clock.now() >= gap.ask_at:
+            gap.ask_at = clock.now() + _ASK_SECONDS
             self.ask_again(run)
         return True
 
@@ -190,6 +210,13 @@ class Chronicle:
                 committed()
         if self._pending:
             self._soon(0)
+
+
+def _run_of(row: NewRow) -> Run | None:
+    """Whose history the row is of; None where it is of nobody's."""
+    if row.bot_id is None or row.epoch is None or row.run_seq is None:
+        return None
+    return row.bot_id, row.epoch
 
 
 def _nobody(topic: bytes, frame: bytes) -> None:

@@ -44,6 +44,7 @@ class Listener:
         run = record.run
         if run is not None:
             run.code_hash = run.code_hash or message.code_hash
+            stable.chronicle.has_from((record.bot_id, message.epoch), message.history_from)
             run.said = ProcessIdentity(message.boot_id, message.pid, message.start_ticks)
             if self.performer is not None:
                 self.performer.old_runs.take_at_its_word(record, run)

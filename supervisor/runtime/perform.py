@@ -36,7 +36,7 @@ from supervisor.runtime.chronicle import Chronicle
 from supervisor.runtime.launchers import Launchers
 from supervisor.runtime.leavings import kill_leavings
 from supervisor.runtime.memory import Memory
-from supervisor.runtime.oldruns import OldRuns
+from supervisor.runtime.oldruns import OldRuns, signal_identity
 from supervisor.runtime.ordering import Ordering
 from supervisor.runtime.registry import Record, Registry, Run
 from supervisor.runtime.specs import SpecMaker
@@ -269,16 +269,19 @@ class Performer:
 
     def _send_signal(self, record: Record, run: Run, name: str, *, group: bool) -> None:
         told = self.launchers.signal(run.launcher, run.token, _SIGNALS[name], group=group)
-        # A second SIGKILL: its launcher does not do what it is told.
-        if not told or (name == "KILL" and run.killed):
+        # At the second SIGKILL its launcher may not do what it is told, at the third not tell of the end either.
+        if not told or (name == "KILL" and run.kills > 1):
             self.old_runs.signal(record, run, _SIGNALS[name], group=group)
-        run.killed |= name == "KILL"
+        elif name == "KILL" and run.kills and run.identity is not None:
+            signal_identity(run.identity, _SIGNALS[name], group=group)
+        run.kills += name == "KILL"
 
     def _record_end(self, record: Record, instruction: instructions.RecordEnd) -> None:
         run = record.run
         if run is None or run.epoch != instruction.epoch:
             return
         self.registry.end_run(record)
+        self.chronicle.forget((record.bot_id, run.epoch))
         record.sample = None
         self.cgroups.ended(record, run.epoch)
         if self.door is not None:

@@ -37,7 +37,7 @@ class Run:
     beat_at: float = 0.0  # monotonic time of the last word
     voice: VoiceState | None = None  # of a program that beats over the bus itself
     ended: bool = False
-    killed: bool = False  # SIGKILL was sent
+    kills: int = 0  # SIGKILLs that were sent
     cap: float = 0.0  # percent of a core that it is, or was, held to
     uncapped_at: float | None = None  # monotonic; None while it is
     said: ProcessIdentity | None = None  # who it is by its own Hello

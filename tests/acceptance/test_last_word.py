@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -37,7 +38,9 @@ _SLOW = (
 
 
 def program(name: str, text: str) -> str:
-    return f"[[programs]]\nname = \"{name}\"\ncommand = ['{sys.executable}', '-c', '{text}']\n"
+    return (
+        f"[[programs]]\nname = \"{name}\"\ncommand = ['{sys.executable}', '-c', '{text}']\nstop_timeout_seconds = 60\n"
+    )
 
 
 def test_a_stop_is_not_undone_by_what_was_said_before_it(stable: Make) -> None:
@@ -101,6 +104,7 @@ def test_a_stop_is_not_undone_by_a_change_of_configuration(stable: Make) -> None
     """A bot that takes its time to stop is changed meanwhile: it stays stopped, and its next run has the change."""
     daemon = stable(config_text(bots=program("slow", _SLOW))).start()
     for change in ("update", "reload"):
+        (daemon.folder / "ok").unlink(missing_ok=True)
         daemon.ask("start", bots=["slow"], wait=_SECONDS)
         daemon.ask("stop", bots=["slow"])
         assert daemon.bot("slow")["state"] == "stopping"
@@ -112,6 +116,7 @@ def test_a_stop_is_not_undone_by_a_change_of_configuration(stable: Make) -> None
             daemon.config.write_text(text, "utf-8")
             assert daemon.ask("reload", apply=True)["changed"]
         assert daemon.bot("slow")["state"] == "stopping", "it was changed while it was being stopped"
+        (daemon.folder / "ok").touch()
         daemon.wait_state("slow", "stopped")
         daemon.ask("stop", bots=["slow"], wait=_SECONDS)  # decided after whatever the change had begun
         row = daemon.bot("slow")
@@ -135,6 +140,7 @@ def test_while_all_is_being_stopped_nothing_is_begun(stable: Make) -> None:
     for command, args in begun.items():
         with pytest.raises(CommandFailed, match="the supervisor is leaving"):
             daemon.ask(command, **args)
+    (daemon.folder / "ok").touch()
     assert daemon.process is not None and daemon.process.wait(30) == 0
     eventually(lambda: daemon.processes() == [], 10, what="nothing was left behind")
 
@@ -156,7 +162,7 @@ def test_who_waits_for_a_bot_that_is_removed_is_told_and_nobody_else_waits_longe
 
 def test_update_and_remove_look_who_is_there_when_it_is_their_turn(stable: Make) -> None:
     """All or none also holds for a bot that is removed by the change before."""
-    daemon = stable(config_text(bots=bot_text("stays") + program("slow", _SLOW))).start()
+    daemon = stable(config_text(bots=bot_text("stays"))).start()
     daemon.wait_all("running")
     added = {"name": "goes", "command": [sys.executable, "-c", _SLOW]}
     daemon.ask("add", bots=[added])
@@ -166,7 +172,10 @@ def test_update_and_remove_look_who_is_there_when_it_is_their_turn(stable: Make)
         ("update", {"bots": ["goes", "stays"], "set": {"priority": 9}}),
         ("remove", {"bots": ["goes"]}),
     ]
+    ends = threading.Timer(2.0, (daemon.folder / "ok").touch)  # the first remove takes as long
+    ends.start()
     answers = _all_at_once(daemon, requests)
+    ends.join()
     assert answers[0]["ok"], answers
     assert [one["error"]["code"] for one in answers[1:]] == ["unknown_bot", "unknown_bot"], answers
     assert daemon.bot("stays")["priority"] == 5

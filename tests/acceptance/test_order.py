@@ -170,4 +170,4 @@ def test_who_waited_for_another_waits_for_a_place_as_well(stable: Make) -> None:
         alive = [row for row in daemon.status() if row["name"] != "collector" and row["pid"]]
         most = max(most, len(alive))
     assert most == 2, most
-    assert sum(row["state"] == "running" for row in daemon.status()) == 3
+    eventually(lambda: sum(row["state"] == "running" for row in daemon.status()) == 3, 20, what="and these come up")

@@ -95,3 +95,47 @@ def test_a_row_that_nobody_can_write_holds_up_no_other(tmp_path: Path) -> None:
     found = played(tmp_path / "supervisor.db", play)
     assert [number for _, _, number in found if number] == [1, 3] and acknowledged == [1, 2, 3]
     assert [kind for kind, _, _ in found].count("alert") == 1
+
+
+def test_what_the_run_itself_gave_up_is_told_as_lost_and_the_rest_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT", 10)
+    acknowledged: list[int] = []
+
+    async def play(made: Chronicle, other: sqlite3.Connection) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(1, 16):
+            row(made, number, acknowledged)
+        await asyncio.sleep(0.2)
+        other.execute("COMMIT")
+        await written(made)
+        made.has_from((3, 5), 4)  # rows 1 to 3 it does not have any more
+        for number in range(4, 13):
+            row(made, number, acknowledged)
+        await written(made)
+        made.add("info", "and on")
+        await written(made)
+        made.forget((3, 5))
+
+    found = played(tmp_path / "supervisor.db", play)
+    assert sorted(number for _, _, number in found if number) == list(range(4, 16))
+    assert acknowledged[-9:] == list(range(4, 13))
+    assert [text.split(" events")[0] for kind, text, _ in found if kind == "alert"] == ["3"]
+
+
+def test_what_was_dropped_of_a_run_that_ended_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT", 10)
+
+    async def play(made: Chronicle, other: sqlite3.Connection) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(1, 16):
+            row(made, number, [])
+        await asyncio.sleep(0.2)
+        made.forget((3, 5))
+        other.execute("COMMIT")
+        await written(made)
+
+    found = played(tmp_path / "supervisor.db", play)
+    lost = 15 - len([number for _, _, number in found if number])
+    assert lost and [text.split(" events")[0] for kind, text, _ in found if kind == "alert"] == [str(lost)]

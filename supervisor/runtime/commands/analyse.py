@@ -54,8 +54,16 @@ class Analyses:
             task.exception()  # whoever asked may be gone: then nobody else takes it
 
     async def _in_turn(self, record: Record) -> dict[str, Any]:
-        async with self._room:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await self._room.acquire()
+        except TimeoutError:
+            raise StablehandError(f"{record.name}: too many analyses are under way", code=REFUSED,
+                                  hint="try again") from None  # fmt: skip
+        try:
             return await self._on_demand(record)
+        finally:
+            self._room.release()
 
     async def _live(self, record: Record, cause: str) -> dict[str, Any]:
         number = f"a:{secrets.token_hex(8)}"

@@ -146,3 +146,17 @@ def test_as_many_fewer_as_were_paused_and_these(simulated: dict[str, Stable]) ->
     stable.look(80)
     assert stable.running() == before - stable.paused and stable.seats.capacity.value == 14
     assert {17, 18, 19, 20} < stable.running()
+
+
+def test_who_matters_less_and_may_not_be_paused_makes_no_more_places_go(simulated: dict[str, Stable]) -> None:
+    """Those that were paused go, come back for who matters less, and as many places are gone as were paused."""
+    stable = simulated["stable"] = Stable([1] * 6 + [5] * 6, "auto")
+    stable.look(8)
+    assert len(stable.running()) == 12
+    stable.paused = {7, 8, 9}
+    for _ in range(80):
+        stable.look()
+        # As the throttle does: whom the places hold is not its own any more.
+        stable.paused = {one for one in stable.paused if not stable.seats.holds(one)}
+    assert stable.seats.capacity.value == 9
+    assert set(range(7, 13)) < stable.running() and len(stable.running()) == 9
