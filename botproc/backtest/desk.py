@@ -117,7 +117,7 @@ class PaperDesk:
         info = self._known(terminal.symbol_info(order.symbol))
         tick = self._known(terminal.symbol_info_tick(order.symbol))
         answer = self._known(terminal.order_send(request_of(order, filling_of(info._asdict()), tick.bid, tick.ask)))
-        status = status_of(answer.retcode)
+        status = status_of(answer.retcode, embedded=True)
         if status != "done":
             return OrderResult(id=order.id, status=status, retcode=answer.retcode, reason=answer.comment)
         after = self._known(terminal.positions_get(symbol=order.symbol))

@@ -19,6 +19,7 @@ from broker.gateway.memory import Memory, Outcome, Pending, reason_told, refusal
 from broker.gateway.netting import Netting
 from broker.gateway.requests import filling_of, mismatch, request_of, status_of
 from broker.gateway.settle import found
+from broker.gateway.terminals import is_embedded
 from broker.structs import TradePosition
 from protocol.messages import Order, OrderResult, Phase
 from protocol.progress import Progress
@@ -51,6 +52,7 @@ class Executor:
         hang_limit: float,
     ) -> None:
         self._terminal = terminal
+        self._embedded = is_embedded(terminal)
         self._memory = memory
         self._book = book
         self._deals = deals
@@ -138,7 +140,7 @@ class Executor:
             return ResultRow(pending.id, "unknown", reason=str(self._terminal.last_error()[1]), at=time.time())
         if answer.retcode == api.TRADE_RETCODE_INVALID_FILL:
             self._fillings.pop(order.symbol, None)  # the broker has changed it: asked for anew with the next order
-        status = status_of(answer.retcode)
+        status = status_of(answer.retcode, embedded=self._embedded)
         done = status == "done"
         if done:
             self._deals.collect()

@@ -19,10 +19,17 @@ _DONE: Final = frozenset({api.TRADE_RETCODE_DONE, api.TRADE_RETCODE_DONE_PARTIAL
 _UNKNOWN: Final = frozenset({api.TRADE_RETCODE_TIMEOUT, api.TRADE_RETCODE_CONNECTION, api.TRADE_RETCODE_ERROR})
 
 
-def status_of(retcode: int) -> Literal["done", "refused", "unknown"]:
-    """Whether a return code says done, refused, or neither for sure."""
+def status_of(retcode: int, *, embedded: bool = False) -> Literal["done", "refused", "unknown"]:
+    """Whether a return code says done, refused, or neither for sure.
+
+    `embedded`: the paper terminal itself answered, in this process. It times an order out before it reaches the market,
+    so that nothing is to be found out; and what is found out takes a while of the real clock, in which a replay at full
+    speed plays many bars.
+    """
     if retcode in _DONE:
         return "done"
+    if embedded and retcode == api.TRADE_RETCODE_TIMEOUT:
+        return "refused"
     return "unknown" if retcode in _UNKNOWN else "refused"
 
 

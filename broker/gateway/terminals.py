@@ -68,6 +68,11 @@ def is_apart(account: AccountConfig) -> bool:
     return account.kind == "mt5" or account.terminal != "embedded"
 
 
+def is_embedded(terminal: Terminal) -> bool:
+    """Whether it is the paper terminal in this process: none of its answers can be lost on the way."""
+    return isinstance(terminal, PaperTerminal)
+
+
 def settle_of(account: AccountConfig) -> float:
     """Seconds after which the absence of a deal counts: longer than a request can still be on its way."""
     return 1.5 * account.terminal_timeout_seconds + 0.5 if is_apart(account) else _SETTLE_EMBEDDED

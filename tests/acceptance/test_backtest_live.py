@@ -121,3 +121,14 @@ def test_what_update_set_counts(stable: Make, market: Path) -> None:
     assert len(after["deals"]) == len(before["deals"]) > 3
     assert after["deals"][1]["volume"] < before["deals"][1]["volume"]
     assert daemon.ask("deals")[1:] == []  # nothing of the stable was touched
+
+
+def test_orders_that_take_too_long_are_the_same_refusals(stable: Make, market: Path) -> None:
+    """A quarter of them: what is refused holds nobody back, whatever the speed at which the bars are played."""
+    journey = "latency_ms = 100\nlatency_jitter_ms = 400\norder_timeout_ms = 400\n"
+    bots = "".join(
+        bot_text(f"bot-{n}", SYMBOLS[n % 3], "MA_CROSSOVER", f"params = {{ fast = 4, slow = {9 + n} }}")
+        for n in range(6)
+    )
+    text = config_text(account=account(market, SYMBOLS[:3], "2020-02-03", "2020-03-14") + journey, bots=bots)
+    compare(stable(text), [f"bot-{n}" for n in range(6)], least=60)

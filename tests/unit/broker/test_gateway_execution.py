@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection
@@ -178,6 +178,34 @@ def test_one_lost_answer_holds_the_account_until_it_is_found(bench: Bench, monke
     assert [(one.id, one.status) for one in found] == [(lost.id, "done")]
     assert found[0].position is not None
     assert bench.executor.unresolved == []
+
+
+class Apart:
+    """The terminal as one in another process is: the same functions, but not the terminal itself."""
+
+    def __init__(self, terminal: PaperTerminal) -> None:
+        self._terminal = terminal
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._terminal, name)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_timeout_of_the_embedded_terminal_is_a_refusal_and_holds_nobody(tmp_path: Path, apart: bool) -> None:
+    """One in another process may have lost the answer: what it says of a timeout is found out."""
+    bench = Bench(tmp_path, latency_ms=500, order_timeout_ms=400)
+    if apart:
+        bench.terminal = cast(PaperTerminal, Apart(bench.terminal))
+        bench.again()
+    results = [bench.open(), bench.on_the_next_bar()]
+    waiting = bench.executor.unresolved
+    bench.close()
+    assert results[0].retcode == api.TRADE_RETCODE_TIMEOUT
+    if apart:
+        assert results[0].status == "unknown" and "held" in results[1].reason and len(waiting) == 1
+    else:
+        assert [one.status for one in results] == ["refused", "refused"] and results[1].retcode == 10012
+        assert waiting == []
 
 
 def lose(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, executed: bool) -> Pending:

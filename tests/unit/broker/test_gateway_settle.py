@@ -120,3 +120,6 @@ def test_return_codes() -> None:
     assert [status_of(code) for code in (10009, 10010, 10018, 10012, 10031)] == [
         "done", "done", "refused", "unknown", "unknown",
     ]  # fmt: skip
+    assert [status_of(code, embedded=True) for code in (10009, 10018, 10012, 10011, 10031)] == [
+        "done", "refused", "refused", "unknown", "unknown",
+    ]  # fmt: skip
