@@ -10,6 +10,7 @@ import zmq
 from botproc.receiver import Receiver
 from botproc.window import Window
 from broker.client import Arrival, Follower, GatewayClient, MarketFeed
+from broker.market import bar_end
 from protocol.botconfig import BotConfig
 from protocol.messages import Attached, Bar
 from protocol.pacing import share
@@ -46,6 +47,17 @@ class Market:
         self.lockstep = attached.lockstep
         self.lost = False
         return attached
+
+    def just_closed(self, attached: Attached) -> bool:
+        """Whether the last bar of the history closed so recently that it may still be decided on.
+
+        A run that follows a crash decides on the bar that its predecessor may have missed; the gateway
+        refuses a second entry for one bar. In lockstep decisions belong to published bars only.
+        """
+        if attached.lockstep or not len(self.window):
+            return False
+        age = attached.time - bar_end(self.window.last_time, self._config.timeframe)
+        return age <= self._config.order_ttl_seconds
 
     def take(self) -> Bar | None:
         """The next closed bar, put into the window; None when there is none, or when `lost` became true."""

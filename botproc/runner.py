@@ -17,6 +17,7 @@ import zmq
 
 from botproc import logs
 from botproc.analyst import Analyst
+from botproc.attaching import Attaching, Patience
 from botproc.livedesk import LiveDesk
 from botproc.loader import build
 from botproc.market import Market
@@ -28,22 +29,18 @@ from botproc.stops import HISTORY
 from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
 from broker.api import Rates
-from broker.client import AttachDenied, GatewayDown, Woken
-from broker.market import bar_end
+from broker.client import AttachDenied, GatewayDown
 from protocol.botconfig import BotConfig
 from protocol.errors import InvalidInput
 from protocol.link import BusLink
-from protocol.messages import Attached, Bar, Bye, Command, CommandDone, Message, Phase, Ready, Unwelcome, Waiting
+from protocol.messages import Bar, Bye, Command, CommandDone, Message, Phase, Ready, Unwelcome, Waiting
 from protocol.progress import Progress
 from protocol.spec import EXIT_OK, EXIT_STRATEGY, EXIT_UNWELCOME, RunSpec
 from protocol.wake import WakeFd
 
 __all__ = ["BotRun", "run_analysis", "run_bot"]
 
-_SUCCESSOR: Final = 3.0  # seconds that a refused run waits to be replaced
 _LATE_AT_MOST: Final = 5.0  # seconds by which a start of many puts a decision off
-_ATTACH_TIMEOUT: Final = 1.0  # one attempt; repeated until the gateway answers
-_ATTACH_LIMIT: Final = 15.0
 _FLUSH: Final = 0.5
 _CLOSE_AGAIN: Final = 60.0  # seconds, at most, between attempts to close without a supervisor
 _NOT_ATTACHED: Final = Outcome("failed", "the gateway has not let it in yet")
@@ -109,8 +106,16 @@ class BotRun:
             strategy = self._build()
             self._market = Market(self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake)
             self._analyst = Analyst(strategy, self._progress, self._config.cycle_timeout_seconds, self._report)
-            attached = self._start(strategy)
-            self._hold_back(attached)
+            self._attaching = Attaching(
+                self._market,
+                self._progress,
+                wait=self._wait,
+                obey=self._obey,
+                waiting=self._waiting,
+                report=self._report,
+            )
+            self._start(strategy)
+            self._hold_back()
             while True:
                 self._turn()
         except _End as end:
@@ -126,28 +131,35 @@ class BotRun:
             self._report("ERROR", error.line(), {})
             raise _End(EXIT_STRATEGY, error.line()) from None
 
-    def _start(self, strategy: Strategy) -> Attached:
-        attached = self._attach()
-        self._desk = LiveDesk(self._market.client, attached, self._spec.magic, self._progress)
+    def _start(self, strategy: Strategy) -> None:
+        self._attach()
+        self._desk = LiveDesk(self._market.client, self._attached, self._spec.magic, self._progress)
         self._trader = Trader(self._config, self._desk, self._report)
         self._trader.entries = self._orphan.entries
-        while len(self._market.window) < strategy.lookback:
+        self._warm_up(strategy.lookback)
+        self._progress.volume = _signed(self._attached.position)
+        self._ready = True
+        self._tell_ready()
+        self._report("START", f"{self._config.strategy} on {self._attached.symbol} {self._config.timeframe}", {})
+        self._next_check = time.monotonic() + self._interval()
+        if self._current is None and not self._market.just_closed(self._attached):
+            self._decided = self._market.window.last_time
+
+    def _warm_up(self, needed: int) -> None:
+        """Until there are bars enough: those that are published, and those that the terminal has loaded since."""
+        patience = Patience(endless=self._market.lockstep)
+        while len(self._market.window) < needed:
             if self._follow():
                 continue
+            if not patience.left:
+                patience.asked()
+                self._attach_again()
+                continue
             self._progress.move(Phase.WARMUP, self._idle_limit())
-            self._waiting("warmup", f"{len(self._market.window)} of {strategy.lookback} bars")
-            self._wait(self._interval())
-        position = attached.position
-        self._progress.volume = _signed(position)
-        self._ready = True
-        self._link.send(Ready(token=self._spec.token, position=position))
-        self._report("START", f"{self._config.strategy} on {attached.symbol} {self._config.timeframe}", {})
-        self._next_check = time.monotonic() + self._interval()
-        if self._current is None and not self._just_closed(attached):
-            self._decided = self._market.window.last_time
-        return attached
+            self._waiting("warmup", f"{len(self._market.window)} of {needed} bars")
+            self._wait(min(self._interval(), patience.left))
 
-    def _hold_back(self, attached: Attached) -> None:
+    def _hold_back(self) -> None:
         """Where many start at once, the first cycle waits until the others are up; commands are obeyed.
 
         Not with an open position, which is minded at once, and not in lockstep, where all wait for each other. A bar
@@ -156,7 +168,7 @@ class BotRun:
         until = time.monotonic() + self._spec.first_work_after
         if self._market.window.last_time > self._decided:  # one that has just closed is to be decided on
             until = min(until, time.monotonic() + _LATE_AT_MOST)
-        if attached.position is not None or attached.lockstep:
+        if self._attached.position is not None or self._attached.lockstep:
             return
         while (left := until - time.monotonic()) > 0:
             self._progress.move(Phase.IDLE, self._idle_limit())
@@ -164,45 +176,16 @@ class BotRun:
             if self._follow():
                 return
 
-    def _attach(self) -> Attached:
-        """Attach until it is done; commands are obeyed between the attempts."""
-        while True:
-            self._progress.move(Phase.ATTACH, _ATTACH_LIMIT)
-            try:
-                attached = self._market.attach(timeout=_ATTACH_TIMEOUT)
-            except Woken:
-                self._obey()
-            except GatewayDown as error:
-                self._waiting("dependency", error.line())
-                # A refusal for now comes back at once: a little patience, which a command cuts short.
-                self._wait(0.05)
-            except AttachDenied as error:
-                self._report("ERROR", f"the gateway refuses this bot: {error.line()}", {})
-                self._await_successor()
-                raise _End(EXIT_STRATEGY, f"the gateway refuses this bot: {error.line()}") from None
-            else:
-                self._told_waiting = ""
-                return attached
+    def _attach(self) -> None:
+        self._market.lost = True  # bars must not cut it short
+        try:
+            self._attached = self._attaching.attach()
+        except AttachDenied as error:
+            raise _End(EXIT_STRATEGY, f"the gateway refuses this bot: {error.line()}") from None
 
-    def _await_successor(self) -> None:
-        """A supervisor that has lost its memory begins with old epochs, which the gateway refuses; it hears of that as
-        well, and puts a run with a higher one in this one's place. One that had ended by itself would stay down.
-        """
-        until = time.monotonic() + _SUCCESSOR
-        while (left := until - time.monotonic()) > 0:
-            self._progress.move(Phase.ATTACH, _ATTACH_LIMIT)
-            self._wait(left)
-
-    def _just_closed(self, attached: Attached) -> bool:
-        """Whether the last bar of the history closed so recently that it may still be decided on.
-
-        A run that follows a crash decides on the bar that its predecessor may have missed; the gateway
-        refuses a second entry for one bar. In lockstep decisions belong to published bars only.
-        """
-        if attached.lockstep or not len(self._market.window):
-            return False
-        age = attached.time - bar_end(self._market.window.last_time, self._config.timeframe)
-        return age <= self._config.order_ttl_seconds
+    def _tell_ready(self, detail: str = "") -> None:
+        self._told_waiting = ""
+        self._link.send(Ready(token=self._spec.token, position=self._attached.position, detail=detail))
 
     # --- the loop ----------------------------------------------------------------------------------
 
@@ -240,13 +223,14 @@ class BotRun:
         return self._current is not None or self._market.lost
 
     def _attach_again(self) -> None:
-        log.warning("the gateway was lost, or bars of it: attaching again")
-        attached = self._attach()
+        if self._market.lost:
+            log.warning("the gateway was lost, or bars of it: attaching again")
+        self._attach()
+        self._desk.take(self._attached)
         if not self._ready:
             return
-        self._desk.take(attached)
-        self._link.send(Ready(token=self._spec.token, position=attached.position, detail="attached again"))
-        if not self._just_closed(attached):
+        self._tell_ready("attached again")
+        if not self._market.just_closed(self._attached):
             self._decided = max(self._decided, self._market.window.last_time)
 
     def _answer_bar(self) -> None:

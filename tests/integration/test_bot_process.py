@@ -37,8 +37,8 @@ class Eager(Strategy):
 class Scene:
     """Gateway, launcher, and a bus of the bots' own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.rig = Rig(folder, {"bars_per_second": 20, "symbols": ("EURUSD",)})
+    def __init__(self, folder: Path, rig: Rig | None = None) -> None:
+        self.rig = rig or Rig(folder, {"bars_per_second": 20, "symbols": ("EURUSD",)})
         self.launchers = Launchers(folder, "fork")
         self.bus = Supervisor(self.rig.context, f"ipc://{folder}/bots.s")
         self.modules = folder / "modules"
