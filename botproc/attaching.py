@@ -29,11 +29,11 @@ class Attaching:
         self,
         market: Market,
         progress: Progress,
+        waiting: Callable[[Any, str], None],
+        report: Callable[[str, str, dict[str, Any]], None],
         *,
         wait: Callable[[float], None],
         obey: Callable[[], None],
-        waiting: Callable[[Any, str], None],
-        report: Callable[[str, str, dict[str, Any]], None],
     ) -> None:
         self._market = market
         self._progress = progress

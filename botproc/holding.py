@@ -56,6 +56,11 @@ def held_of(position: dict[str, Any]) -> Held:
     )
 
 
+def signed_of(position: dict[str, Any] | None) -> float:
+    """A TradePosition's volume in lots, + long and - short; 0 without one."""
+    return 0.0 if position is None else held_of(position).signed
+
+
 def money_of(deal: dict[str, Any] | None) -> float | None:
     """What a deal brought: profit, commission, swap and fee together, in account currency."""
     if deal is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import zmq
 
 from botproc.receiver import Receiver
 from botproc.window import Window
-from broker.client import Arrival, Follower, GatewayClient, MarketFeed
+from broker.client import Arrival, Follower, GatewayClient, GatewayDown, MarketFeed
 from broker.market import bar_end
 from protocol.botconfig import BotConfig
 from protocol.messages import Attached, Bar
@@ -30,6 +31,7 @@ class Market:
         self._share = share(config.name)
         self._arrived: deque[Arrival] = deque(maxlen=_KEPT)
         self.received = 0.0  # when the last bar that was taken had come, monotonic
+        self.closed = 0.0  # when the window's last bar closed, as far as it was told, monotonic
         self.window = Window(size)
         self._feed = MarketFeed(context, spec, config.market, config.timeframe)
         self.client = GatewayClient(context, spec, wake)
@@ -46,6 +48,7 @@ class Market:
         self.window.fill(attached.bars)
         self.lockstep = attached.lockstep
         self.lost = False
+        self.closed = time.monotonic() - max(0.0, self._age(attached))
         return attached
 
     def just_closed(self, attached: Attached) -> bool:
@@ -56,8 +59,7 @@ class Market:
         """
         if attached.lockstep or not len(self.window):
             return False
-        age = attached.time - bar_end(self.window.last_time, self._config.timeframe)
-        return age <= self._config.order_ttl_seconds
+        return self._age(attached) <= self._config.order_ttl_seconds
 
     def take(self) -> Bar | None:
         """The next closed bar, put into the window; None when there is none, or when `lost` became true."""
@@ -78,7 +80,7 @@ class Market:
             verdict = self._follower.judge(bar)
             if verdict == "next":
                 self.window.append(bar.row)
-                self.received = arrival.received
+                self.received = self.closed = arrival.received
                 return bar
             # A bar of a gateway that is gone may still lie here after the attach to its successor: it is told
             # apart only by attaching, which is cheap and happens once.
@@ -86,13 +88,23 @@ class Market:
         return None
 
     def answered(self, bar: Bar) -> None:
-        """Lockstep: nothing more comes of this bar. Raises GatewayDown."""
-        if self.lockstep:
+        """Lockstep: nothing more comes of this bar. Where the gateway cannot be told so it is `lost`."""
+        if not self.lockstep:
+            return
+        try:
             self.client.bar_done(bar.seq, self.window.last_time)
+        except GatewayDown:
+            self.lost = True
 
     def close(self) -> None:
         """End the receiving thread, and with it the context, whose other sockets are closed by now."""
         self._receiver.stop(self._context)
+
+    def _age(self, attached: Attached) -> float:
+        """Seconds of the server's clock from the close of the window's last bar to this attach; 0 without a bar."""
+        if not len(self.window):
+            return 0.0
+        return attached.time - bar_end(self.window.last_time, self._config.timeframe)
 
     def _receive(self, arrival: Arrival) -> float | None:
         """On the receiving thread: hand over; in how many seconds it is this bot's turn to decide on it."""

@@ -11,6 +11,7 @@ from botproc.desk import OrderDraft
 from botproc.holding import Held
 from botproc.strategy import Signal
 from broker import api
+from broker.desk import HELD, NOT_CONNECTED
 from protocol.messages import OrderResult
 
 _RETCODES: Final[dict[int, str]] = {
@@ -37,7 +38,8 @@ class Outcome:
     """What became of a bar."""
 
     action: Done
-    """`refused`: an order or an entry was. `held`: an order's fate is unknown. `failed`: no terminal."""
+    """`refused`: an order or an entry was. `held`: an order's fate is unknown, this one's or that of one which this one
+    would have to wait for. `failed`: no terminal."""
     text: str = ""
     volume: float = 0.0
     """The bot's position afterwards, signed lots, as far as it is known."""
@@ -77,6 +79,14 @@ def reason_of(result: OrderResult) -> str:
 def refusal_kind(draft: OrderDraft, result: OrderResult) -> str:
     """Names the condition: the same reason with other figures is the same one."""
     return f"refused:{draft.action}:{result.retcode}:{re.sub(r'[0-9.]+', '#', result.reason)}"
+
+
+def never_sent(draft: OrderDraft, result: OrderResult) -> bool:
+    """Whether a close is known not to have reached the terminal, for a reason that passes.
+
+    Of an entry nothing is known so surely: the ledger may have it already as the one of its decision.
+    """
+    return draft.action == "close" and result.status == "refused" and result.reason.startswith((HELD, NOT_CONNECTED))
 
 
 def is_mild(draft: OrderDraft, result: OrderResult) -> bool:

@@ -18,6 +18,7 @@ import zmq
 from botproc import logs
 from botproc.analyst import Analyst
 from botproc.attaching import Attaching, Patience
+from botproc.holding import signed_of
 from botproc.livedesk import LiveDesk
 from botproc.loader import build
 from botproc.market import Market
@@ -25,11 +26,12 @@ from botproc.ondemand import run_analysis
 from botproc.orders import Outcome
 from botproc.orphan import Orphan, is_flat
 from botproc.rawlog import cut
+from botproc.secondtry import SecondTry
 from botproc.stops import HISTORY
 from botproc.strategy import Signal, Strategy
 from botproc.trader import Trader
 from broker.api import Rates
-from broker.client import AttachDenied, GatewayDown
+from broker.client import AttachDenied
 from protocol.botconfig import BotConfig
 from protocol.errors import InvalidInput
 from protocol.link import BusLink
@@ -78,6 +80,7 @@ class BotRun:
         self._pace = 1.0
         self._told_waiting = ""
         self._decided = -1  # bar time of the last decision of this run
+        self._second = SecondTry(config.order_ttl_seconds)
         self._decided_at = float("-inf")  # when it last decided, monotonic
         self._stop_reason = ""
         self._current: Bar | None = None  # published, and not yet answered
@@ -107,12 +110,7 @@ class BotRun:
             self._market = Market(self._context, self._spec, self._config, max(strategy.lookback, HISTORY), self._wake)
             self._analyst = Analyst(strategy, self._progress, self._config.cycle_timeout_seconds, self._report)
             self._attaching = Attaching(
-                self._market,
-                self._progress,
-                wait=self._wait,
-                obey=self._obey,
-                waiting=self._waiting,
-                report=self._report,
+                self._market, self._progress, self._waiting, self._report, wait=self._wait, obey=self._obey
             )
             self._start(strategy)
             self._hold_back()
@@ -137,7 +135,7 @@ class BotRun:
         self._trader = Trader(self._config, self._desk, self._report)
         self._trader.entries = self._orphan.entries
         self._warm_up(strategy.lookback)
-        self._progress.volume = _signed(self._attached.position)
+        self._progress.volume = signed_of(self._attached.position)
         self._ready = True
         self._tell_ready()
         self._report("START", f"{self._config.strategy} on {self._attached.symbol} {self._config.timeframe}", {})
@@ -195,6 +193,8 @@ class BotRun:
         if bar_time > self._decided and not self._paused and self._in_pace():
             self._decided = bar_time
             self._cycle(decide=True)
+        elif self._second.due(bar_time):
+            self._try_again(bar_time)
         elif time.monotonic() >= self._next_check:
             self._cycle(decide=False)
         if self._desk.down:
@@ -202,7 +202,7 @@ class BotRun:
         if not self._follow():
             phase = Phase.PAUSED if self._paused else Phase.IDLE
             self._progress.move(phase, self._idle_limit())
-            self._wait(max(0.0, self._next_check - time.monotonic()))
+            self._wait(max(0.0, min(self._next_check, self._second.at) - time.monotonic()))
 
     def _follow(self) -> bool:
         """Take the next bar, attaching again where one is missing; whether there was something new.
@@ -210,7 +210,9 @@ class BotRun:
         The bar is answered (lockstep) only when its decision is done: at the next call. Without lockstep only
         the newest of several is decided on: the gateway would refuse orders of the others.
         """
-        self._answer_bar()
+        bar, self._current = self._current, None
+        if bar is not None:
+            self._market.answered(bar)
         if self._market.lost:
             self._attach_again()
             return True
@@ -232,15 +234,7 @@ class BotRun:
         self._tell_ready("attached again")
         if not self._market.just_closed(self._attached):
             self._decided = max(self._decided, self._market.window.last_time)
-
-    def _answer_bar(self) -> None:
-        bar, self._current = self._current, None
-        if bar is None:
-            return
-        try:
-            self._market.answered(bar)
-        except GatewayDown:
-            self._market.lost = True
+            self._second.forget()
 
     def _in_pace(self) -> bool:
         """Whether a paced bot may think about a new bar now. One that holds something is never paced.
@@ -252,16 +246,29 @@ class BotRun:
             return True
         return time.monotonic() >= self._decided_at + stretch
 
-    def _cycle(self, *, decide: bool) -> None:
+    def _try_again(self, bar_time: int) -> None:
+        """The position first: while that is not known there is nothing to decide on."""
+        self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
+        if self._trader.watch().action in ("held", "failed"):
+            self._second.want(bar_time, self._market.closed)
+        else:
+            self._cycle(decide=True, again=True)
+
+    def _cycle(self, *, decide: bool, again: bool = False) -> None:
+        bar_time = self._market.window.last_time
         if decide:
             self._decided_at = time.monotonic()
+            self._second.forget()
         self._next_check = time.monotonic() + self._interval()
         found = self._look() if decide else None
         if found is not None and self._current is not None:
-            self._progress.decided(self._market.window.last_time, self._current.published_mono, self._market.received)
+            self._progress.decided(bar_time, self._current.published_mono, self._market.received)
         self._progress.move(Phase.TRADE, self._config.cycle_timeout_seconds)
         if found is not None:
-            self._trader.on_bar(*found, self._market.window.last_time)
+            self._trader.on_bar(*found, bar_time, again=again)
+            idle = found[0].action == "HOLD" and not self._analyst.minds_position
+            if self._trader.unsent == bar_time and not idle and not self._market.lockstep:
+                self._second.want(bar_time, self._market.closed)
         else:
             self._trader.watch()
         self._progress.volume = self._trader.volume
@@ -295,6 +302,7 @@ class BotRun:
             self._stop_reason = self._stop_reason or "stopped by command"
         elif command.verb in ("pause", "resume"):
             self._paused = command.verb == "pause"
+            self._second.forget()
             if self._ready:
                 self._progress.move(Phase.PAUSED if self._paused else Phase.IDLE, self._idle_limit())
         elif command.verb == "pace":
@@ -374,10 +382,3 @@ class BotRun:
         else:
             self._context.destroy()
         return end.code
-
-
-def _signed(position: dict[str, Any] | None) -> float:
-    """A TradePosition's volume, + long (type 0), - short."""
-    if position is None:
-        return 0.0
-    return float(position["volume"]) * (1 if position["type"] == 0 else -1)

@@ -1,7 +1,8 @@
 """From a signal to orders: one position per bot, one decision per closed bar, nothing sent twice.
 
-The same trader serves live bots and backtests; only the desk differs. It never sleeps and never retries: what
-was refused is reported and left, what is unknown holds the bot until it is known.
+The same trader serves live bots and backtests; only the desk differs. It never sleeps and never sends a second time:
+what was refused is reported and left, what is unknown holds the bot until it is known. A bar for which nothing was
+sent, since the position was not known, may be given to it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from botproc.conditions import Conditions, Report
 from botproc.desk import Desk, OrderDraft, Side
 from botproc.holding import Held, Holding, money_of
 from botproc.hours import MarketHours
-from botproc.orders import Done, Outcome, Sent, figures_of, is_mild, reason_of, refusal_kind
+from botproc.orders import Done, Outcome, Sent, figures_of, is_mild, never_sent, reason_of, refusal_kind
 from botproc.sizing import NoEntry
 from botproc.strategy import Position, Signal
 from broker.api import TRADE_RETCODE_MARKET_CLOSED
@@ -41,6 +42,9 @@ class Trader:
         self._holding = Holding(desk, report, config.market)
         self._unknown: Sent | None = None
         self._decided = -1  # bar time of the last decision
+        self._sent = False  # whether an order was, for that bar
+        #: Bar time of the last decision, where it could not be acted on and nothing was sent for it; else -1.
+        self.unsent = -1
         #: False: only closes (draining without a supervisor).
         self.entries = True
 
@@ -65,14 +69,21 @@ class Trader:
         held = self._holding.current
         return None if held is None else Position(held.side, held.volume, held.price)
 
-    def on_bar(self, signal: Signal, bars: Bars, bar_time: int) -> Outcome:
+    def on_bar(self, signal: Signal, bars: Bars, bar_time: int, *, again: bool = False) -> Outcome:
         """Act on the signal of the closed bar that opened at `bar_time` (server seconds).
 
-        A bar that was decided already is only watched: after a stop-out nothing is entered again on it.
+        A bar that was decided already is only watched: after a stop-out nothing is entered again on it. With `again`
+        it is acted on all the same where it is `unsent`.
         """
-        if bar_time <= self._decided:
+        if bar_time <= self._decided and not (again and bar_time == self.unsent):
             return self.watch()
-        self._decided = bar_time
+        self._decided, self._sent = bar_time, False
+        outcome = self._act(signal, bars, bar_time)
+        missed = outcome.action in ("held", "failed") and not self._sent
+        self.unsent = bar_time if missed else -1
+        return outcome
+
+    def _act(self, signal: Signal, bars: Bars, bar_time: int) -> Outcome:
         before = self.watch()
         if before.action in ("held", "failed"):
             return before
@@ -123,7 +134,7 @@ class Trader:
             self._conditions.begin(f"entry:{refusal.kind}", "WARNING", text, figures_of(signal))
             return self._outcome("refused", text)
         except StablehandError as error:
-            return self._terminal_failed(f"{signal.action} not done", error)
+            return self._terminal_failed(f"{signal.action} not done", error, "entry:terminal")
         if plan.note:
             self._conditions.begin("volume", "WARNING", plan.note)
         else:
@@ -163,6 +174,7 @@ class Trader:
         return self._send(Sent(draft, why, data, held))
 
     def _send(self, sent: Sent) -> Outcome:
+        self._sent, self.unsent = True, -1  # before it is: whatever comes of it, it may have been
         try:
             result = self._desk.send(sent.draft)
         except StablehandError as error:
@@ -173,6 +185,9 @@ class Trader:
             text = f"{sent.what(self._config.market)}: no answer yet; nothing is sent until its fate is known"
             self._conditions.begin("unknown", "WARNING", text, {"order_id": result.id})
             return self._outcome("held", text)
+        if never_sent(sent.draft, result):
+            self._sent = False  # a close is the first order of its bar: there is none before it
+            return self._outcome("held", self._refused(sent, result).text)
         return self._concluded(sent, result)
 
     def _resolve(self, sent: Sent) -> bool:
@@ -254,9 +269,10 @@ class Trader:
 
     # --- small things ---------------------------------------------------------------------------------
 
-    def _terminal_failed(self, text: str, error: StablehandError) -> Outcome:
+    def _terminal_failed(self, text: str, error: StablehandError, kind: str = "terminal") -> Outcome:
+        """`kind`: of its own where the position was read just before, which ends the condition `terminal` each time."""
         line = f"{text}: {error.line()}"
-        self._conditions.begin("terminal", "ERROR", line)
+        self._conditions.begin(kind, "ERROR", line)
         return self._outcome("failed", line)
 
     def _decision(self, bar_time: int) -> str:

@@ -15,6 +15,7 @@ import zmq
 
 from broker.desk import (
     NOT_ATTACHED,
+    NOT_CONNECTED,
     UNDER_WAY,
     AttachDenied,
     GatewayDown,
@@ -192,7 +193,7 @@ class GatewayClient:
         """
         until = time.monotonic() + timeout
         if not self._push(order):
-            return OrderResult(id=order.id, status="refused", reason="gateway is not connected; nothing was sent")
+            return OrderResult(id=order.id, status="refused", reason=NOT_CONNECTED)
         while True:
             answer = self._result_of(order.id, min(until, time.monotonic() + _ASK_AGAIN), under_way=False)
             if answer.reason != _NO_ANSWER or time.monotonic() >= until:

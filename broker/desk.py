@@ -11,6 +11,10 @@ from protocol.messages import Order, OrderResult
 NOT_ATTACHED: Final = -20001
 #: What the gateway says of an order that it has accepted and not answered yet.
 UNDER_WAY: Final = "under way"
+#: How the gateway's reason begins for an order that it does not send while the outcome of another is not known.
+HELD: Final = "held: "
+#: The reason of an order that has not left, because there was no connection.
+NOT_CONNECTED: Final = "gateway is not connected; nothing was sent"
 
 
 class GatewayDown(StablehandError):

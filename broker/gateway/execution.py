@@ -13,6 +13,7 @@ from typing import Final
 
 from broker import api
 from broker.api import Terminal
+from broker.desk import HELD
 from broker.gateway.book import Book
 from broker.gateway.deals import FAR, Deals
 from broker.gateway.memory import Memory, Outcome, Pending, reason_told, refusal
@@ -96,7 +97,7 @@ class Executor:
 
     def _veto(self, pending: Pending) -> str:
         if self.unresolved:
-            return f"held: the outcome of order {self.unresolved[0].id} is not known yet"
+            return f"{HELD}the outcome of order {self.unresolved[0].id} is not known yet"
         barred = self.bar(False)
         if barred:
             return barred

@@ -16,10 +16,12 @@ from botproc.desk import DeskFailed, OrderDraft, Side
 from botproc.orphan import is_flat
 from botproc.strategy import Signal
 from botproc.trader import Trader
+from broker.desk import HELD, NOT_CONNECTED
 from protocol.botconfig import BotConfig
 from protocol.messages import OrderResult
 
 HOUR = 3600
+NEVER_SENT = (f"{HELD}the outcome of order i:2:1:7 is not known yet", NOT_CONNECTED)
 Fate = Literal["fill", "refuse", "unknown_filled", "unknown_lost", "lie", "down"]
 
 
@@ -74,6 +76,8 @@ class Broker:
         if fate == "down":
             raise DeskFailed("the gateway does not answer")
         order_id = f"i:1:1:{len(self.sent)}"
+        if isinstance(fate, str) and fate in NEVER_SENT:
+            return OrderResult(id=order_id, status="refused", reason=fate)
         if isinstance(fate, int):
             return OrderResult(id=order_id, status="refused", retcode=fate, reason="")
         if fate == "lie":
@@ -143,12 +147,16 @@ class Stall:
         assert "\n" not in text
         self.rows.append((action, text, data))
 
-    def say(self, action: Any, *, same_bar: bool = False) -> str:
-        """One closed bar with this signal; what came of it."""
+    def say(self, action: Any, *, same_bar: bool = False, again: bool = False) -> str:
+        """One closed bar with this signal; what came of it. `again`: it is given to the trader as one to try again."""
         self.bar += 0 if same_bar else HOUR
         self.broker.time = self.bar + HOUR
         signal = Signal(action, 1.1, "Because.", {"x": 1.0, "nothing": float("nan")})
-        return self.trader.on_bar(signal, BARS, self.bar).action
+        return self.trader.on_bar(signal, BARS, self.bar, again=again).action
+
+    def again(self, action: Any) -> str:
+        """The same bar, to be tried again."""
+        return self.say(action, same_bar=True, again=True)
 
     @property
     def actions(self) -> list[str]:
@@ -236,6 +244,91 @@ def test_none_from_the_terminal_is_never_flat() -> None:
     stall.broker.deaf = False
     assert stall.say("BUY") == "opened"
     assert stall.actions == ["ERROR", "INFO", "OPEN_BUY"]
+
+
+@pytest.mark.parametrize(("signal", "outcome"), [("EXIT", "closed"), ("SELL", "reversed")])
+def test_a_bar_on_which_the_position_was_not_known_may_be_acted_on_again(signal: str, outcome: str) -> None:
+    stall = Stall()
+    stall.say("BUY")
+    stall.broker.deaf = True
+    assert stall.say(signal) == "failed" and stall.trader.unsent == stall.bar
+    assert stall.again(signal) == "failed" and stall.trader.unsent == stall.bar
+    stall.broker.deaf = False
+    assert stall.say(signal, same_bar=True) == "none", "only where it is asked to"
+    assert stall.again(signal) == outcome and stall.trader.unsent == -1
+    sent = len(stall.broker.sent)
+    assert stall.again(signal) == "none" and len(stall.broker.sent) == sent
+    assert {draft.decision for draft in stall.broker.sent[1:]} == {"EURUSD|H1|7200"}
+
+
+def test_a_bar_that_an_earlier_order_held_may_be_acted_on_again() -> None:
+    stall = Stall(Broker(fates=["unknown_filled"]))
+    assert stall.say("BUY") == "held" and stall.trader.unsent == -1, "what was sent is never tried again"
+    answers, stall.broker.answers = dict(stall.broker.answers), {}
+    assert stall.again("BUY") == "held" and stall.trader.unsent == -1
+    assert stall.say("EXIT") == "held" and stall.trader.unsent == stall.bar
+    stall.broker.answers = answers
+    assert stall.again("EXIT") == "closed"
+    assert stall.orders == [("open", "buy"), ("close", "buy")]
+
+
+def test_an_entry_that_could_not_be_sized_is_tried_again_and_told_once() -> None:
+    class Uncertain(Broker):
+        silent = True
+
+        def account_info(self) -> dict[str, Any]:
+            if self.silent:
+                raise DeskFailed("account_info answered None")
+            return super().account_info()
+
+    broker = Uncertain()
+    stall = Stall(broker)
+    assert stall.say("BUY") == "failed" and [stall.again("BUY") for _ in range(3)] == ["failed"] * 3
+    assert stall.actions == ["ERROR"] and broker.sent == []
+    broker.silent = False
+    assert stall.again("BUY") == "opened" and stall.actions == ["ERROR", "INFO", "OPEN_BUY"]
+    assert stall.again("BUY") == "none" and len(broker.sent) == 1
+
+
+@pytest.mark.parametrize("reason", NEVER_SENT)
+@pytest.mark.parametrize(("signal", "outcome"), [("EXIT", "closed"), ("SELL", "reversed")])
+def test_a_close_that_never_left_may_be_tried_again(reason: str, signal: str, outcome: str) -> None:
+    stall = Stall()
+    stall.say("BUY")
+    stall.broker.fates = [reason, reason]
+    assert stall.say(signal) == "held" and stall.trader.unsent == stall.bar
+    assert stall.again(signal) == "held" and stall.actions == ["OPEN_BUY", "ERROR"], "told once"
+    assert stall.again(signal) == outcome and stall.trader.unsent == -1
+    assert stall.orders[:4] == [("open", "buy"), *[("close", "buy")] * 3]
+
+
+@pytest.mark.parametrize("fate", [10004, 10018, 0, "unknown_lost", "unknown_filled", "down", "lie", *NEVER_SENT])
+@pytest.mark.parametrize("action", ["open", "close"])
+def test_what_was_sent_is_never_tried_again(action: str, fate: Any) -> None:
+    """An entry that never left neither: the ledger may have it as the one of its decision."""
+    if action == "close" and fate in NEVER_SENT:
+        return
+    stall = Stall()
+    if action == "close":
+        stall.say("BUY")
+    stall.broker.fates = [fate]
+    signal = "EXIT" if action == "close" else "BUY"
+    stall.say(signal)
+    sent = len(stall.broker.sent)
+    assert stall.trader.unsent == -1
+    for _ in range(3):
+        stall.again(signal)
+    assert len(stall.broker.sent) == sent
+
+
+def test_a_close_without_a_supervisor_is_the_order_of_its_bar() -> None:
+    stall = Stall()
+    stall.say("BUY")
+    stall.broker.deaf = True
+    stall.say("EXIT")
+    stall.broker.deaf, stall.broker.fates = False, [10018]
+    assert stall.trader.flatten("orphaned", stall.bar).action == "refused"
+    assert stall.again("EXIT") == "none" and stall.orders == [("open", "buy"), ("close", "buy")]
 
 
 @pytest.mark.parametrize("fate", [10004, 10020, 10021, 10019, 10030, 0])
@@ -471,6 +564,40 @@ def test_whatever_happens_there_is_one_position_and_one_order_of_a_kind_per_bar(
     truth = stall.broker.open
     signed = 0.0 if truth is None else truth["volume"] * (1 if truth["type"] == 0 else -1)
     assert stall.trader.volume == signed  # at the end it knows what the broker knows
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["BUY", "SELL", "EXIT", "again BUY", "again SELL", "again EXIT", "watch", "flatten"]),
+            st.sampled_from(["fill", "fill", 10004, "unknown_filled", "unknown_lost", "down", *NEVER_SENT]),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+def test_however_often_a_bar_is_tried_again_no_order_reaches_the_terminal_twice(steps: Any) -> None:
+    """What is tried again may say something else by then: still a decision has one close and one entry."""
+    stall = Stall()
+    stall.say("HOLD")
+    reached: list[tuple[str, str]] = []
+    for what, fate, deaf in steps:
+        stall.broker.fates, stall.broker.deaf = [fate], deaf
+        before = len(stall.broker.sent)
+        if what == "watch":
+            stall.trader.watch()
+        elif what == "flatten":  # each attempt is a decision of its own
+            stall.trader.flatten("orphaned", stall.bar)
+            before = len(stall.broker.sent)
+        elif what.startswith("again "):
+            stall.again(what.removeprefix("again "))
+        else:
+            stall.say(what)
+        drafts = stall.broker.sent[before:]
+        left = fate in NEVER_SENT and drafts and drafts[0].action == "close"  # this one did not
+        reached += [(draft.decision, draft.action) for draft in (drafts[1:] if left else drafts)]
+    assert len(reached) == len(set(reached))
 
 
 def test_a_draft_is_never_changed_after_it_was_sent() -> None:
