@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ class Site:
 
     config: Path
     data_dir: Path
-    said: str = ""  # the data directory as the file has it
+    said: str = field(default="", compare=False)  # the data directory as the file has it
 
 
 def choose(config: str | None) -> None:
