@@ -82,12 +82,15 @@ def site() -> Site:
         raise InvalidInput(f"{place}: {what or error}", hint="the file is not valid TOML") from None
     section = table.get("supervisor", {})
     folder = section.get("data_dir", "var") if isinstance(section, dict) else "var"
+    at = next((n for n, one in enumerate(text.splitlines(), 1) if re.match(r"\s*data_dir\s*=", one)), None)
+    place = f"{path}:{at}" if at else str(path)
     if not isinstance(folder, str):
-        at = next((n for n, one in enumerate(text.splitlines(), 1) if re.match(r"\s*data_dir\s*=", one)), None)
-        place = f"{path}:{at}" if at else str(path)
         raise InvalidInput(f"{place}: data_dir is the path of a folder, a text", hint='as in data_dir = "var"')
     path = path.absolute()
-    return Site(path, data_folder(path.parent, folder), folder)
+    try:
+        return Site(path, data_folder(path.parent, folder), folder)
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error.message}", hint=error.hint) from None
 
 
 def running_site() -> Site:
@@ -116,8 +119,8 @@ def _last_known(path: Path) -> Path | None:
     with contextlib.suppress(OSError):
         said = _DATA_DIR.search(path.read_text("utf-8-sig", errors="replace"))
         folder = said[2] if said else folder
-    data_dir = data_folder(path.parent, folder)
-    with contextlib.suppress(Unreachable):
+    with contextlib.suppress(Unreachable, InvalidInput):
+        data_dir = data_folder(path.parent, folder)
         if os.path.realpath(Endpoints.load(data_dir).config) == os.path.realpath(path):
             return data_dir
     return None

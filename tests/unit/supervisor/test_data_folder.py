@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,15 @@ def test_all_read_it_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said
 def test_a_home_of_nobody_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="there is no such user"):
         data_folder(tmp_path, "~nobody-is-called-so/x")
+
+
+@pytest.mark.parametrize("look", [settings.site, settings.running_site])
+def test_the_command_names_the_line(tmp_path: Path, look: Callable[[], settings.Site]) -> None:
+    file = tmp_path / "supervisor.toml"
+    file.write_text(f'[supervisor]\ndata_dir = "~nobody-is-called-so/x"\n{ACCOUNT}', "utf-8")
+    settings.choose(str(file))
+    try:
+        with pytest.raises(InvalidInput, match=r"supervisor\.toml:2: data_dir = .*there is no such user"):
+            look()
+    finally:
+        settings.choose(None)
