@@ -30,10 +30,10 @@ Make = Callable[..., Daemon]
 _SECONDS = 30
 _LOOKS = 700
 _SLEEP = "import time; time.sleep(600)"
-#: Ends once it may: when the file is there.
+#: Says with the file `u` that it is there, and ends once it may: when the file `ok` is there.
 _SLOW = (
     "import os, signal as s, time as t; m = lambda: os.path.exists(str(chr(111)) + chr(107)) or t.sleep(0.05) or m(); "
-    "s.signal(15, lambda *_: (m(), os._exit(0))); t.sleep(600)"
+    "s.signal(15, lambda *_: (m(), os._exit(0))); open(chr(117), chr(119)).close(); t.sleep(600)"
 )
 
 
@@ -82,7 +82,7 @@ def _one_after_the_other(daemon: Daemon, *commands: str) -> list[dict[str, Any]]
     """The results of commands that come in this order while the disk keeps them waiting."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        socket.connect(daemon.client.endpoints.control)
+        daemon.client._join(socket, daemon.client.endpoints.control)
         with locked(daemon):
             for number, command in enumerate(commands):
                 wait = _SECONDS if number == len(commands) - 1 else None  # what is overtaken is not so any more
@@ -104,8 +104,12 @@ def test_a_stop_is_not_undone_by_a_change_of_configuration(stable: Make) -> None
     """A bot that takes its time to stop is changed meanwhile: it stays stopped, and its next run has the change."""
     daemon = stable(config_text(bots=program("slow", _SLOW))).start()
     for change in ("update", "reload"):
-        (daemon.folder / "ok").unlink(missing_ok=True)
+        (daemon.folder / "ok").touch()
+        daemon.ask("stop", bots=["slow"], wait=_SECONDS)
+        for name in ("ok", "u"):
+            (daemon.folder / name).unlink(missing_ok=True)
         daemon.ask("start", bots=["slow"], wait=_SECONDS)
+        eventually((daemon.folder / "u").exists, 20, what="it is there")
         daemon.ask("stop", bots=["slow"])
         assert daemon.bot("slow")["state"] == "stopping"
         if change == "update":
@@ -126,7 +130,7 @@ def test_a_stop_is_not_undone_by_a_change_of_configuration(stable: Make) -> None
 
 def test_while_all_is_being_stopped_nothing_is_begun(stable: Make) -> None:
     daemon = stable(config_text(bots=program("slow", _SLOW))).start()
-    daemon.wait_all("running")
+    eventually((daemon.folder / "u").exists, 20, what="it is there")
     daemon.ask("down")
     eventually(lambda: daemon.bot("slow")["state"] == "stopping", 10)
     begun: dict[str, dict[str, Any]] = {
@@ -166,7 +170,7 @@ def test_update_and_remove_look_who_is_there_when_it_is_their_turn(stable: Make)
     daemon.wait_all("running")
     added = {"name": "goes", "command": [sys.executable, "-c", _SLOW]}
     daemon.ask("add", bots=[added])
-    daemon.wait_all("running")
+    eventually((daemon.folder / "u").exists, 20, what="it is there")
     requests: list[tuple[str, dict[str, Any]]] = [
         ("remove", {"bots": ["goes"]}),
         ("update", {"bots": ["goes", "stays"], "set": {"priority": 9}}),
@@ -188,7 +192,7 @@ def _all_at_once(daemon: Daemon, requests: list[tuple[str, dict[str, Any]]]) -> 
     """The answers to requests that come one right after the other."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        socket.connect(daemon.client.endpoints.control)
+        daemon.client._join(socket, daemon.client.endpoints.control)
         for number, (command, args) in enumerate(requests):
             socket.send(codec.pack({"v": 1, "id": f"{uuid.uuid4().hex}-{number}", "cmd": command, "args": args}))
         answers: dict[str, dict[str, Any]] = {}
@@ -224,7 +228,7 @@ def test_whoever_only_looks_keeps_nobody_from_acting_and_fills_no_machine(stable
     most, before = 0, len(daemon.processes())
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger, socket.sndhwm = 0, 2 * _LOOKS
-        socket.connect(daemon.client.endpoints.control)
+        daemon.client._join(socket, daemon.client.endpoints.control)
         for number, (command, args) in enumerate([*looks, ("halt", {"reason": "now", "who": "me"})]):
             socket.send(codec.pack({"v": 1, "id": f"{number}", "cmd": command, "args": args}))
         answers: dict[str, dict[str, Any]] = {}
