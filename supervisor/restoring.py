@@ -75,21 +75,21 @@ def restore(data_dir: Path, folder: Path, *, apply: bool) -> list[str]:
     """
     found = backup.read(folder)
     _refuse_living(data_dir)
+    marker = data_dir / _UNFINISHED
+    known = Kept.load(marker) or _kept(data_dir, found)
     lines = [
         f"backup of {_moment(found.at)}, made by stablehand {found.version}",
-        *_differences(data_dir, folder, found),
+        *_differences(data_dir, folder, found, known),
     ]
     if not apply:
         return lines
-    marker = data_dir / _UNFINISHED
-    known = Kept.load(marker) or _kept(data_dir, found)
     known.save(marker)
     aside = _set_aside(data_dir, found)
     for part in found.parts:
         put_back(folder / part.name, data_dir / part.name)
     _begin_again(data_dir / STORE, known, f"restored from {folder}, a backup of {_moment(found.at)}")
-    marker.unlink()
     _give_to_owner(data_dir)
+    marker.unlink()
     return [*lines, f"restored; every epoch is {GAP} higher; what was here is kept in {aside}"]
 
 
@@ -105,8 +105,8 @@ def nothing(data_dir: Path, *, apply: bool) -> list[str]:
     if path.exists():
         keep_aside(path, _ASIDE + time.strftime("%Y%m%d-%H%M%S"))
     open_database(path, "supervisor").close()
-    (data_dir / _UNFINISHED).unlink(missing_ok=True)
     _give_to_owner(data_dir)
+    (data_dir / _UNFINISHED).unlink(missing_ok=True)
     return [text, "the memory is empty; ledgers and accounts stay as they are"]
 
 
@@ -169,14 +169,14 @@ def _give_to_owner(data_dir: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _differences(data_dir: Path, folder: Path, found: Backup) -> list[str]:
+def _differences(data_dir: Path, folder: Path, found: Backup, known: Kept) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="stablehand-restore-") as place:
         copies = Path(place)  # opening a database writes to it, and a backup must stay as it was made
         for part in found.parts:
             shutil.copyfile(folder / part.name, copies / part.name)
         lines = _bots(_rows(copies / STORE), _rows(data_dir / STORE))
         then = _ask(copies / STORE, "supervisor", of_backup)
-        lines += what_stays(then, _kept(data_dir, found)) if then is not None else []
+        lines += what_stays(then, known) if then is not None else []
         for part in found.parts:
             which: Which | None = next((kind for kind in _SUMMARIES if part.name.startswith(f"{kind}-")), None)
             if which is not None:

@@ -163,7 +163,11 @@ def test_who_waited_for_another_waits_for_a_place_as_well(stable: Make) -> None:
     bots = "".join(bot_text(f"b{number}", extra='after = ["collector"]') for number in range(6))
     daemon = stable(config_text(supervisor="max_running = 2\n", bots=late + bots)).start()
     daemon.wait_state("collector", "starting")
-    time.sleep(2.0)  # several looks at the places
+    waiting = {f"b{number}": "backoff" for number in range(6)}
+    eventually(
+        lambda: {row["name"]: row["state"] for row in daemon.status() if row["name"] in waiting} == waiting,
+        20, what="each has had a place, and left it since it waits for the other",
+    )  # fmt: skip
     (daemon.folder / "go").touch()
     most, until = 0, time.monotonic() + 8.0
     while time.monotonic() < until:
